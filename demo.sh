@@ -111,7 +111,7 @@ say "a build in a leased working copy of $repository"
   sh -c 'echo "building $(git rev-parse --short HEAD) in $WHARFINGER_PATH"; git ls-files | wc -l | sed "s/$/ files/"; echo built'
 
 say "the same build, and somebody removes .git from under it"
-# What no broker controls: a script gone wild, a colleague, a full disk. Once, as soon as the build runs.
+# Damage that no broker controls: a script gone wild, a colleague, a full disk. Once, as soon as the build runs.
 (
   while [ ! -s "$folder/where" ]; do sleep 0.05; done
   rm -rf "$(cat "$folder/where")/.git"

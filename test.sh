@@ -31,7 +31,7 @@ describe() {
   fuzz) echo "parsers that strangers feed, with inputs of a fuzzer (--long; needs a nightly compiler)" ;;
   esac
 }
-# What a test may need: crate testkit.
+# Programs and privileges that a test may need: crate testkit.
 needs=" root sshd nft postgresql pgbouncer git-lfs faketime systemd cgroup venv moto prometheus chromium tmux "
 
 usage() {
@@ -319,7 +319,7 @@ run_pytest() {
     -c clients/python/pyproject.toml --rootdir . --basetemp "$work/pytest-tmp" -q "$@"
 }
 
-# What a part needs beside Rust. openssh-server: the hosts. nftables and iproute2: lost packets, a link that is down.
+# Programs that a part needs beside Rust. openssh-server: the hosts. nftables and iproute2: lost packets, a link that is down.
 # gpg-agent: a process that its user cannot read. rsync, sudo: logins of holders. busybox: another /bin/sh. nodejs, bats, jq, make, procps: CI products. faketime: a host whose clock is wild. systemd, dbus-user-session: a user's service manager. openssl: certificates of a database and of a remote.
 install_for() {
   [ "$1" = lint ] || need_packages gcc:gcc || return 1

@@ -3,6 +3,11 @@
 //!
 //! `cargo bench --bench load [-- --seconds 3 --rounds 5 | --smoke | --profile [--by certificate] | --trust | --leases 1000000 [--ended 1000000] [--resources 100000] [--postgres] | --hosts 10000]`. Everything listens on loopback and ends by itself.
 
+#![allow(
+    clippy::disallowed_methods,
+    reason = "a benchmark measures by the clock of the machine, and feeds a bare core"
+)]
+
 #[path = "load/empty.rs"]
 mod empty;
 #[path = "load/etcd.rs"]

@@ -13,7 +13,7 @@ cargo +nightly --version >/dev/null || {
   echo "fuzz.sh: a nightly compiler is missing: rustup toolchain install nightly" >&2
   exit 1
 }
-# What a run finds for itself stays out of the tree.
+# Inputs that a run finds for itself stay out of the tree.
 found=$(mktemp -d "${TMPDIR:-/tmp}/wharfinger-fuzz.XXXXXX")
 trap 'rm -rf "$found"' EXIT
 targets=("$@")

@@ -21,7 +21,7 @@ mapfile -t files < <(git ls-files '*.sh' .ci/run '*.bash' 'integrations/buildkit
   echo "lint-shell: git lists no shell script" >&2
   exit 1
 }
-parts=adapters/copies/src/sh libraries=(adapters/host/src/sh/cgroup.sh adapters/host/src/sh/processes.sh)
+parts=adapters/copies/src/sh libraries=(adapters/host/src/sh/{cgroup,processes,fence}.sh)
 work=$(mktemp -d)
 cp .shellcheckrc "$work"
 trap 'rm -rf -- "$work"' EXIT
@@ -33,7 +33,7 @@ while read -r name equals list; do
   [ "$equals" = = ] || continue
   read -ra names <<<"${list//[\";]/ }"
   line=1
-  # What `Script::argv` puts before the parts.
+  # The libraries that `Script::argv` puts before the parts.
   before=("$parts/prelude.sh")
   [ "${names[0]}" != stop ] || before+=("${libraries[@]}")
   for part in "${before[@]}" "${names[@]/#/$parts/}"; do
@@ -56,7 +56,7 @@ for file in "${files[@]}"; do
   esac
 done
 
-# What one program does not use another may: unused names and lines are reported where no program uses them.
+# A name that one program does not use another may: unused names and lines are reported where no program uses them.
 (cd "$work" && cut -d' ' -f1 map | sort -u | xargs shellcheck -s sh -f gcc) >"$work/found" || [ -s "$work/found" ] || status=1
 awk -F: -v libraries=" ${libraries[*]} " '
   NR == FNR { split($0, m, " "); n[m[1]]++; first[m[1], n[m[1]]] = m[2]; file[m[1], n[m[1]]] = m[3]; uses[m[3]]++; next }

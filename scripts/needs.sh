@@ -24,7 +24,7 @@ need_packages() {
 }
 
 # need_postgresql: PostgreSQL's programs and a pooler, for tests that start their own. Debian's package would make a database
-# and run it: it is told not to, unless somebody has said otherwise.
+# and run it: it is configured not to, unless a policy is there already.
 need_postgresql() {
   local found=(/usr/lib/postgresql/*/bin/initdb) conf=/etc/postgresql-common/createcluster.conf sudo=""
   if [ ! -x "${found[0]}" ] && [ ! -e "$conf" ]; then

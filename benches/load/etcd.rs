@@ -20,7 +20,7 @@ impl Drop for Etcd {
     }
 }
 
-/// etcdserverpb.LeaseGrantRequest.
+/// The message etcdserverpb.LeaseGrantRequest.
 #[derive(Clone, PartialEq, prost::Message)]
 struct GrantRequest {
     #[prost(int64, tag = "1")]
@@ -38,14 +38,14 @@ struct GrantResponse {
     ttl: i64,
 }
 
-/// etcdserverpb.LeaseRevokeRequest.
+/// The message etcdserverpb.LeaseRevokeRequest.
 #[derive(Clone, PartialEq, prost::Message)]
 struct RevokeRequest {
     #[prost(int64, tag = "1")]
     id: i64,
 }
 
-/// etcdserverpb.LeaseRevokeResponse.
+/// The message etcdserverpb.LeaseRevokeResponse.
 #[derive(Clone, PartialEq, prost::Message)]
 struct RevokeResponse {}
 

@@ -11,7 +11,7 @@ pub(crate) struct Plan {
     pub(crate) span: Duration,
 }
 
-/// What came of it.
+/// The result of a measurement.
 pub(crate) struct Figure {
     /// Calls per second.
     pub(crate) rate: f64,
@@ -70,7 +70,7 @@ pub(crate) fn median(mut all: Vec<f64>) -> f64 {
     all.get(all.len() / 2).copied().unwrap_or(f64::NAN)
 }
 
-/// So many connections to an address.
+/// Opens `count` connections to an address.
 pub(crate) async fn connect(address: &str, count: usize) -> Vec<tonic::transport::Channel> {
     let mut channels = Vec::new();
     for _ in 0..count {

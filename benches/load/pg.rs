@@ -19,7 +19,7 @@ pub(crate) struct Postgres {
 }
 
 impl Postgres {
-    /// `None` if PostgreSQL is not installed, which is said.
+    /// `None`, with a message, if PostgreSQL is not installed.
     pub(crate) async fn start() -> Option<Self> {
         let cluster = Cluster::start()?;
         let wharf = Wharf::over(Arc::new(open(&cluster).await), 1).await;

@@ -56,7 +56,7 @@ impl Adapter for Far {
     }
 }
 
-/// So many hosts, at each of these intervals in turn.
+/// These numbers of hosts, at each of these intervals in turn.
 pub(crate) async fn run(hosts: u32, span: Duration) {
     println!("\n{hosts} hosts; a probe takes 1 ms and no processor; {} s each\n", span.as_secs());
     println!("{:<24} {:>14} {:>8} {:>16}", "probed every", "probes/s", "cores", "us of CPU each");

@@ -11,7 +11,7 @@ use wharfinger_core::{
     Timestamp, Work,
 };
 
-/// What lies in a store.
+/// The content of a store.
 #[derive(Clone, Copy)]
 pub(crate) struct Shape {
     /// Live leases.
@@ -22,7 +22,7 @@ pub(crate) struct Shape {
 }
 
 impl Shape {
-    /// What others are compared with.
+    /// The size that others are compared with.
     pub(crate) const SMALL: Shape = Shape { leases: 1000, ended: 0, resources: 1 };
 }
 
@@ -55,7 +55,7 @@ pub(crate) async fn run(folder: &Path, shape: Shape, plan: Plan) {
     compare("SQLite", &small, &large, shape, plan).await;
 }
 
-/// What an operation costs beside much, against beside little.
+/// The cost of an operation beside many rows, against beside few.
 pub(crate) async fn compare(what: &str, small: &Wharf, large: &Wharf, shape: Shape, plan: Plan) {
     let alone = Plan { connections: 1, in_flight: 1, ..plan };
     let (mut many, mut few, mut one_many, mut one_few) = (Vec::new(), Vec::new(), Vec::new(), Vec::new());
@@ -83,7 +83,7 @@ pub(crate) async fn memory(database: &Path) {
     let resources = snapshot.resources.iter().filter(|row| row.slots > 0).count() as u32;
     let core = Core::recover(snapshot, vec![pool(resources.max(1))], Limits::default(), now());
     let recovered = begun.elapsed();
-    // What was freed goes back to the system a little later, with the next allocations.
+    // Freed memory goes back to the system a little later, with the next allocations.
     for _ in 0..30 {
         tokio::time::sleep(std::time::Duration::from_millis(100)).await;
         drop(std::hint::black_box(vec![0_u8; 1 << 20]));
@@ -116,7 +116,6 @@ pub(crate) fn grown(count: usize) {
     );
 }
 
-#[expect(clippy::disallowed_methods, reason = "a benchmark feeds a bare core")]
 pub(crate) fn now() -> Timestamp {
     let since = std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH).unwrap_or_default();
     Timestamp(since.as_millis() as i64)

@@ -32,7 +32,7 @@ impl Wharf {
         Self::with(database, 1).await
     }
 
-    /// With so many resources.
+    /// With this number of resources.
     pub(crate) async fn with(database: &Path, resources: u32) -> Self {
         Self::over(Arc::new(SqliteStore::open(database).await.expect("a fresh database")), resources).await
     }
@@ -120,7 +120,7 @@ async fn lease(client: &mut LeaseServiceClient<Channel>, wait: bool) -> String {
     lease.id
 }
 
-/// A pool of so many resources, with room for everybody.
+/// A pool of this number of resources, with room for all.
 pub(crate) fn pool(resources: u32) -> PoolConfig {
     PoolConfig {
         name: Arc::from("bench"),

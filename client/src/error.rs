@@ -158,7 +158,7 @@ pub fn violations(status: &Status) -> Vec<Violation> {
     found.into_iter().map(|v| Violation { field: v.field, description: v.description }).collect()
 }
 
-/// With what lies beneath: "transport error" alone helps nobody.
+/// With its source: "transport error" alone names no cause.
 fn described(status: &Status) -> String {
     let mut text = status.message().to_owned();
     let mut source = std::error::Error::source(status);

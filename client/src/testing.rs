@@ -56,6 +56,7 @@ impl Broker {
             }
         };
         let address = listener.local_addr().unwrap();
+        #[expect(clippy::disallowed_methods, reason = "a test opens few watches")]
         let (opened, watches) = mpsc::unbounded_channel();
         let script = Arc::new(Script::default());
         let trust = TrustServiceServer::new(Service { script: script.clone(), watches: opened.clone() });

@@ -198,7 +198,7 @@ mod tests {
         assert!((last.0 - START - HOUR - slept * 9 / 10).abs() <= 1, "{}", last.0 - START - HOUR);
     }
 
-    /// What is announced for a wall time happens when the wall clock shows it, and is shown as that time.
+    /// An end that is announced for a wall time happens when the wall clock shows it, and is shown as that time.
     #[test]
     fn wall_times_are_met_while_the_clock_slews() {
         for ahead in [2 * HOUR, 30_000, 3000, 400, -400, -3000, -30_000, -2 * HOUR] {

@@ -1,4 +1,4 @@
-//! What must hold after every step; asked by tests and by the simulator, never in production.
+//! Invariants that hold after every step; checked by tests and by the simulator, never in production.
 
 use crate::Core;
 use crate::state::queue::{Party, Place};
@@ -142,7 +142,7 @@ impl Core {
         Ok(())
     }
 
-    /// 10: who is queued stands in the line, once, and nobody else does.
+    /// 10: each queued lease is in the queue once, and no other one is.
     fn check_queue(&self) -> Result<(), String> {
         let mut seen: BTreeSet<LeaseId> = BTreeSet::new();
         for class in self.queue().classes() {

@@ -15,7 +15,6 @@
 //! use std::sync::Arc;
 //! use wharfinger_core::{
 //!     Caller, Claim, Core, Input, LeaseRequest, LeaseState, Limits, Made, Outcome, PoolConfig, Reply, Selector, Snapshot,
-//! Texts,
 //!     Timestamp, Work,
 //! };
 //!
@@ -24,23 +23,8 @@
 //! let mut core = Core::recover(Snapshot::default(), vec![PoolConfig::named("hosts")], Limits::default(), now);
 //!
 //! // A client wants a host. None is there, so the lease waits and the batch asks the adapter for one.
-//! let request = LeaseRequest {
-//!     request_id: Arc::from("build-1"),
-//!     caller: Caller::sole_tenant("ann"),
-//!     holder: Arc::from("ann@desk"),
-//!     claims: vec![Claim { selector: Arc::new(Selector::pool("hosts")), count: 1, params: Arc::new(Texts::new()) }],
-//!     priority: 0,
-//!     ttl: None,
-//!     queue_for: None,
-//!     no_queue: false,
-//!     expected: None,
-//!     tags: Arc::new(Texts::new()),
-//!     independent: false,
-//!     replace: false,
-//!     work: None,
-//!     avoid: Vec::new(),
-//!     total: None,
-//! };
+//! let claims = vec![Claim::of(Selector::pool("hosts"), 1)];
+//! let request = LeaseRequest::new(Caller::sole_tenant("ann"), "build-1", claims);
 //! let Ok(Reply::Leases(leases)) = core.step(now, Input::Lease(request)) else { panic!("the request is valid") };
 //! assert_eq!(leases[0].state, LeaseState::Queued);
 //! let batch = core.take_batch();

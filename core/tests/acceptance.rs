@@ -1,4 +1,4 @@
-//! `docs/acceptance.md` tells the truth: what it names exists, what belongs in it is named, and what is ignored is said to
+//! `docs/acceptance.md` is true: the tests that it names exist, those that belong in it are named, and ignored ones are said to
 //! be open.
 #![expect(clippy::unwrap_used, reason = "a test: what can't be read ends it")]
 
@@ -30,7 +30,7 @@ fn rows(page: &str) -> Vec<Row> {
     cells.filter(|row| row.tests != "tests" && !row.tests.starts_with("---")).collect()
 }
 
-/// What stands between backticks.
+/// The texts between backticks.
 fn quoted(cell: &str) -> Vec<&str> {
     let parts: Vec<&str> = cell.split('`').collect();
     assert_eq!(parts.len() % 2, 1, "a backtick is left open: {cell}");

@@ -8,7 +8,7 @@ use std::path::Path;
 use std::sync::Arc;
 use wharfinger_core::{
     AdminRequest, AdminVerb, Caller, Claim, Core, Input, Labels, LeaseId, LeaseRequest, LeaseState, Limits, Made,
-    Millis, Outcome, PoolConfig, Reply, ResourceId, Selector, Snapshot, Stage, Texts, Timestamp, Verdict, Work,
+    Millis, Outcome, PoolConfig, Reply, ResourceId, Selector, Snapshot, Stage, Timestamp, Verdict, Work,
 };
 
 const RATES: [u64; 5] = [5, 10, 20, 30, 50];
@@ -21,7 +21,7 @@ fn seeds(size: usize) -> u64 {
 /// Leases on a bad host after which it counts as not found.
 const MOST: u64 = 200;
 
-/// SplitMix64.
+/// The generator SplitMix64.
 #[derive(Clone)]
 struct Chance(u64);
 
@@ -112,21 +112,14 @@ impl Farm {
 
     fn lease(&mut self, host: usize, work: u64) -> LeaseId {
         let request = LeaseRequest {
-            request_id: Arc::from(format!("{}", self.now.0)),
-            caller: Caller::sole_tenant("ann"),
             holder: Arc::from("agent"),
-            claims: vec![Claim { selector: self.wants[host].clone(), count: 1, params: Arc::new(Texts::new()) }],
-            priority: 0,
-            ttl: None,
-            queue_for: None,
             no_queue: true,
-            expected: None,
-            tags: Arc::new(Texts::new()),
-            independent: false,
-            replace: false,
             work: Some(Arc::from(format!("job {work}"))),
-            avoid: Vec::new(),
-            total: None,
+            ..LeaseRequest::new(
+                Caller::sole_tenant("ann"),
+                format!("{}", self.now.0),
+                vec![Claim::of(self.wants[host].clone(), 1)],
+            )
         };
         let Reply::Leases(leases) = self.step(Input::Lease(request)) else { panic!("leases") };
         assert!(matches!(leases[0].state, LeaseState::Active { .. }));
@@ -222,7 +215,7 @@ fn bad(size: usize, rate: u64, again: bool) -> [Option<u64>; 3] {
     let mut sums = [Some(0); 3];
     for seed in 0..seeds(size) {
         let mut farm = Farm::new(size, rate, again, 77 * seed + rate + size as u64);
-        // What is usual is known.
+        // The usual rate is known.
         while farm.served.iter().sum::<u64>() < 400.max(3 * size as u64) {
             let host = farm.chance.below(size);
             farm.serve(host);

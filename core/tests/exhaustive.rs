@@ -15,8 +15,7 @@ use std::sync::Arc;
 use wharfinger_core::{
     Blame, Brake, CallFailure, Caller, Claim, Configuration, Core, DoubtPolicy, Effect, Input, Isolation, Item, Labels,
     LeaseId, LeaseRequest, LeaseState, Limits, Made, Millis, Notice, NoticeKind, NoticeTarget, Outcome, PoolConfig,
-    Prepared, ResourceState, Scope, Selector, Snapshot, Tenant, Tenants, Texts, Timeouts, Timestamp, Traits, Verdict,
-    Work,
+    Prepared, ResourceState, Scope, Selector, Snapshot, Tenant, Tenants, Timeouts, Timestamp, Traits, Verdict, Work,
 };
 
 const CLIENTS: usize = 3;
@@ -368,7 +367,7 @@ impl State {
         self.core.leases(None).filter(waits)
     }
 
-    /// What is free goes to those that wait, within their quotas.
+    /// Free slots go to waiting requests, within their quotas.
     fn no_tenant_waits_beside_free_slots(&self) -> Result<(), String> {
         let pools = self.core.pools();
         let waits = self.waiting().find(|row| !self.is_full(&row.spec.tenant));
@@ -516,23 +515,10 @@ fn request(client: usize, number: u32, wish: Wish) -> LeaseRequest {
         Wish::Linux => vec![linux],
         Wish::Group(pool) => vec![linux, Selector::pool(pool)],
     };
-    let claim = |selector| Claim { selector: Arc::new(selector), count: 1, params: Arc::new(Texts::new()) };
+    let claims = selectors.into_iter().map(|selector| Claim::of(selector, 1)).collect();
     LeaseRequest {
-        request_id: Arc::from(format!("{client}-{number}")),
-        caller: Caller::sole_tenant("ann"),
         holder: Arc::from("ann"),
-        claims: selectors.into_iter().map(claim).collect(),
-        priority: 0,
-        ttl: None,
-        queue_for: None,
-        no_queue: false,
-        expected: None,
-        tags: Arc::new(Texts::new()),
-        independent: false,
-        replace: false,
-        work: None,
-        avoid: Vec::new(),
-        total: None,
+        ..LeaseRequest::new(Caller::sole_tenant("ann"), format!("{client}-{number}"), claims)
     }
 }
 

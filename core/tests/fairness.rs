@@ -7,6 +7,7 @@
 //!
 //! `FAIR_SEEDS` sets the number of worlds.
 #![allow(clippy::unwrap_used, clippy::print_stdout, reason = "a test that cannot go on stops; figures are printed")]
+#![allow(clippy::disallowed_methods, reason = "the core has no runtime, and the test measures itself")]
 
 use std::cmp::Ordering;
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
@@ -14,13 +15,13 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 use wharfinger_core::{
     Caller, Claim, Configuration, Core, Input, Item, Labels, LeaseId, LeaseRequest, LeaseState, Limits, Millis,
-    Outcome, PoolConfig, Reply, Scope, Selector, Snapshot, Tenant, Tenants, Texts, Timestamp,
+    Outcome, PoolConfig, Reply, Scope, Selector, Snapshot, Tenant, Tenants, Timestamp,
 };
 
 const PATIENCE: i64 = 900_000;
 const NAMES: [&str; 5] = ["web", "mobile", "data", "infra", "ops"];
 
-/// SplitMix64.
+/// The generator SplitMix64.
 struct Chance(u64);
 
 impl Chance {
@@ -159,7 +160,7 @@ impl World {
                 continue;
             }
             if asked.size > free {
-                // What is free is kept for it.
+                // Free slots are kept for it.
                 return granted;
             }
             free -= asked.size;
@@ -218,25 +219,15 @@ impl World {
     fn request(&mut self, tenant: usize, size: u32, priority: i32) -> LeaseRequest {
         self.number += 1;
         LeaseRequest {
-            request_id: Arc::from(format!("r{}", self.number)),
-            caller: caller(tenant),
             holder: Arc::from("ci"),
-            claims: vec![Claim {
-                selector: Arc::new(Selector::pool("hosts")),
-                count: size,
-                params: Arc::new(Texts::new()),
-            }],
             priority,
             ttl: Some(Millis::secs(86_400)),
-            queue_for: None,
-            no_queue: false,
-            expected: None,
-            tags: Arc::new(Texts::new()),
             independent: true,
-            replace: false,
-            work: None,
-            avoid: Vec::new(),
-            total: None,
+            ..LeaseRequest::new(
+                caller(tenant),
+                format!("r{}", self.number),
+                vec![Claim::of(Selector::pool("hosts"), size)],
+            )
         }
     }
 
@@ -496,29 +487,20 @@ fn crowd(tenants: usize, classes: usize, quota: Option<u32>) -> (Core, Timestamp
     for class in 0..classes {
         for tenant in 0..tenants {
             let request = LeaseRequest {
-                request_id: Arc::from(format!("{tenant}-{class}")),
-                caller: Caller { tenant: Arc::from(format!("tenant-{tenant}")), ..caller(0) },
                 holder: Arc::from("ci"),
-                claims: vec![Claim {
-                    selector: Arc::new(Selector {
-                        among: wharfinger_core::Pools::All,
-                        pool: Some(Arc::from("hosts")),
-                        labels: [(Arc::from(format!("k{class}")), Arc::from("v"))].into(),
-                    }),
-                    count: 1,
-                    params: Arc::new(Texts::new()),
-                }],
-                priority: 0,
                 ttl: Some(Millis::secs(86_400)),
-                queue_for: None,
-                no_queue: false,
-                expected: None,
-                tags: Arc::new(Texts::new()),
-                independent: false,
-                replace: false,
-                work: None,
-                avoid: Vec::new(),
-                total: None,
+                ..LeaseRequest::new(
+                    Caller { tenant: Arc::from(format!("tenant-{tenant}")), ..caller(0) },
+                    format!("{tenant}-{class}"),
+                    vec![Claim::of(
+                        Selector {
+                            among: wharfinger_core::Pools::All,
+                            pool: Some(Arc::from("hosts")),
+                            labels: [(Arc::from(format!("k{class}")), Arc::from("v"))].into(),
+                        },
+                        1,
+                    )],
+                )
             };
             core.step(now, Input::Lease(request)).unwrap();
         }

@@ -21,7 +21,7 @@ pub enum Algorithm {
     Es256,
     /// ECDSA on P-384 with SHA-384.
     Es384,
-    /// Ed25519.
+    /// EdDSA on Ed25519.
     EdDsa,
 }
 

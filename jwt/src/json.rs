@@ -7,7 +7,7 @@ use std::fmt;
 /// A JSON value.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Json {
-    /// `null`.
+    /// The value `null`.
     Null,
     /// `true` or `false`.
     Flag(bool),

@@ -66,7 +66,7 @@ struct Misses {
     absent: HashMap<String, Instant>,
 }
 
-/// What a lookup of a key that is not known does.
+/// The effect of a lookup of a key that is not known.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Look {
     /// Nothing: the key is known not to be there, or the last fetch for such a key was just now.

@@ -344,7 +344,7 @@ fn keys_that_are_not_safe_are_left_out() {
         assert!(found.left_out()[0].contains(says), "{bad}: {:?}", found.left_out());
         let KeySetError::Empty(why) = jwks(std::slice::from_ref(&bad)).unwrap_err() else { panic!("{bad}") };
         assert!(why[0].contains(says));
-        // What was left out verifies nothing, and the other key does.
+        // The key that was left out verifies nothing, and the other key does.
         let unknown = settings().verify_with(&RSA.token(&claims()), &found, SystemTime::now());
         assert_eq!(unknown, Err(JwtError::UnknownKey("github".into())));
         assert!(settings().verify_with(&OTHER.token(&claims()), &found, SystemTime::now()).is_ok());

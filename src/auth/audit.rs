@@ -1,4 +1,4 @@
-//! What the audit trail keeps of the caller of a change.
+//! The caller of a change, as the audit trail keeps it.
 
 use super::{Identity, Verb};
 use wharfinger_core::Provenance;

@@ -10,7 +10,7 @@ use wharfinger_tls::Leaf;
 /// The number of bytes of a token's SHA-256 that name the token.
 const DIGEST: usize = 8;
 
-/// What the names of roles in a grant stand for. The configuration has all of them.
+/// The meaning of the names of roles in a grant. The configuration has all of them.
 pub(super) fn roles(table: &RoleTable, names: &[Arc<str>]) -> Roles {
     names.iter().filter_map(|name| table.get(name).cloned()).collect()
 }

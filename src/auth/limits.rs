@@ -34,7 +34,7 @@ pub struct Limits {
 /// The resources that a release may report as mangled.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub enum Taint {
-    /// None.
+    /// No resource.
     Never,
     /// Those with one slot, which is the lease's alone.
     Copy,

@@ -1,4 +1,4 @@
-//! Who calls, and what that caller may do: one identity a call, made in one place (ADR 37).
+//! The caller of a call and its rights: one identity a call, made in one place (ADR 37).
 //!
 //! * `identity`: tenant, principal, roles, proof, and their text for a call that is forwarded.
 //! * `verb`, `limits`, `role`: what a caller may call, by roles of rules (ADR 43); `built_in`: the roles of each configuration.

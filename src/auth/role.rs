@@ -337,7 +337,7 @@ pub(crate) struct Reach {
     pub(crate) pools: Pools,
 }
 
-/// Nothing.
+/// No pools at all.
 impl Default for Reach {
     fn default() -> Self {
         let none = Pools::none;
@@ -345,7 +345,7 @@ impl Default for Reach {
     }
 }
 
-/// Whose a lease is.
+/// The owner of a lease.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Whose {
     /// The caller's own.

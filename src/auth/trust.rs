@@ -125,7 +125,7 @@ impl Origin {
         self.unix.map(|user| user.shown()).or_else(|| self.address.map(|address| address.to_string().into()))
     }
 
-    /// What the connection itself proves.
+    /// The proof by the connection itself.
     pub(crate) fn proof(&self) -> Option<String> {
         let certificate = self.leaf.as_ref().map(|leaf| shown_by(leaf.uri.as_str(), &leaf.serial));
         certificate.or_else(|| self.unix.map(|user| user.proof())).map(|proof| proof.text())

@@ -4,8 +4,8 @@ use super::connect::Context;
 use super::error::Failure;
 use super::exit::Exit;
 use super::json::Json;
-use super::look::resource_why;
 use super::machines;
+use super::read::resource_why;
 use super::select::{Named, Placed, named, placed, time, wire};
 use super::text;
 use crate::pb;
@@ -37,7 +37,7 @@ pub(crate) struct OnResourceOrPool {
     reason: String,
 }
 
-/// `drain`.
+/// Arguments of `drain`.
 #[derive(Args, Debug)]
 pub(crate) struct DrainArgs {
     /// Which: an id, or a machine as POOL/ITEM, or as ITEM where only one pool has it
@@ -51,7 +51,7 @@ pub(crate) struct DrainArgs {
     reason: String,
 }
 
-/// `hold`.
+/// Arguments of `hold`.
 #[derive(Args, Debug)]
 pub(crate) struct HoldArgs {
     /// Which resource or machine; of a lease, the resource that it is on
@@ -65,7 +65,7 @@ pub(crate) struct HoldArgs {
     reason: String,
 }
 
-/// `break`.
+/// Arguments of `break`.
 #[derive(Args, Debug)]
 pub(crate) struct BreakArgs {
     /// Which
@@ -89,7 +89,7 @@ pub(crate) enum Verb {
     Recover,
     /// Destroyed and made anew.
     Recycle,
-    /// Forgotten.
+    /// Forgotten by the broker.
     ForceDestroy,
     /// Its drain ends.
     Undrain,

@@ -15,7 +15,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::path::{Path, PathBuf};
 use wharfinger_core::{Brake, Millis, PoolConfig};
 
-/// `check-config`.
+/// Arguments of `check-config`.
 #[derive(Args, Debug)]
 pub(crate) struct CheckConfigArgs {
     /// Which
@@ -26,7 +26,7 @@ pub(crate) struct CheckConfigArgs {
     connect: bool,
 }
 
-/// Loads a configuration; what is wrong with it is told in full.
+/// Loads a configuration, and reports all of its mistakes.
 pub(crate) fn load(ui: &Ui, path: &Path) -> Result<Loaded, Failure> {
     crate::config::load(path).map_err(|error| match error {
         ConfigError::Invalid(report) => {
@@ -217,7 +217,7 @@ async fn ask_receivers(loaded: &Loaded) -> Vec<(String, Finding)> {
     found
 }
 
-/// What becomes of live leases when the configuration takes their resource away.
+/// The fate of live leases when the configuration takes their resource away.
 fn drain(pool: &PoolConfig) -> String {
     match pool.drain {
         None => "wait".into(),

@@ -59,7 +59,7 @@ impl TlsArgs {
     }
 }
 
-/// What every command has at hand.
+/// Context of every command.
 #[derive(Clone, Debug)]
 pub(crate) struct Context {
     pub(crate) server: String,
@@ -73,7 +73,7 @@ pub(crate) struct Context {
 }
 
 impl Context {
-    /// A client for a person who waits for an answer: what does not work is said soon.
+    /// A client for a person who waits for an answer: it reports a failure soon.
     pub(crate) async fn connect(&self) -> Result<Client, Failure> {
         self.connect_for(Duration::from_secs(2)).await
     }
@@ -107,7 +107,7 @@ impl Context {
         all_here(&self.server)
     }
 
-    /// What a call's error means here.
+    /// The failure of the command for the error of a call.
     pub(crate) fn failure(&self, error: ClientError) -> Failure {
         Failure::of(error, &self.server)
     }

@@ -17,7 +17,7 @@ use std::os::unix::fs::OpenOptionsExt;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
-/// `db`.
+/// Arguments of `db`.
 #[derive(Args, Debug)]
 pub(crate) struct DbArgs {
     #[command(subcommand)]
@@ -60,7 +60,7 @@ enum DbVerb {
     },
 }
 
-/// Whose database.
+/// The database of a verb.
 #[derive(Args, Debug)]
 struct Which {
     /// The configuration
@@ -142,7 +142,7 @@ async fn open_beside(config: &StoreConfig) -> Result<Arc<dyn Store>, Failure> {
     opened.map_err(|error| store_failure(&error))
 }
 
-/// It is whole, or it stays beside, where nobody takes it for one.
+/// It is whole, or it stays beside under a name that no store has.
 async fn put_in_place(
     ui: &Ui,
     config: &StoreConfig,

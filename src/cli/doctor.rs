@@ -10,7 +10,7 @@ use clap::{Args, Subcommand};
 use serde_json::json;
 use std::path::PathBuf;
 
-/// `doctor`.
+/// Arguments of `doctor`.
 #[derive(Subcommand, Debug)]
 pub(crate) enum Patient {
     /// Try each permission that pools of kind ec2 need, and send one event through the queue; buys nothing

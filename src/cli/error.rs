@@ -1,4 +1,4 @@
-//! What went wrong, for people: a message, the details that help, a remedy, and the exit code.
+//! Failures for people: a message, the details that help, a remedy, and the exit code.
 
 use super::exit::Exit;
 use crate::client::{ClientError, Violation};
@@ -7,7 +7,7 @@ use crate::config::ConfigError;
 use std::fmt::Write as _;
 use tonic::{Code, Status};
 
-/// Why a command can't do what it was asked for.
+/// The reason why a command fails.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct Failure {
     pub(crate) exit: Exit,
@@ -17,7 +17,7 @@ pub(crate) struct Failure {
     pub(crate) reason: Option<String>,
     /// Fields at fault, causes: a line each.
     pub(crate) details: Vec<String>,
-    /// What to do about it.
+    /// The remedy.
     pub(crate) remedy: Option<String>,
 }
 
@@ -36,12 +36,12 @@ impl Failure {
         self
     }
 
-    /// Ends without a word: all has been said, or nobody listens.
+    /// Ends without a message: it was printed before, or the output is closed.
     pub(crate) fn silent(exit: Exit) -> Self {
         Self::new(exit, "")
     }
 
-    /// What the server said to a call. `server`: its address.
+    /// The failure for a server's answer to a call. `server`: its address.
     pub(crate) fn of(error: ClientError, server: &str) -> Self {
         let reason = error.reason();
         let violations = error.violations();

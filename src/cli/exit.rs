@@ -16,7 +16,7 @@ pub(crate) enum Exit {
     Unavailable,
     /// EX_TEMPFAIL: the lease was lost for good.
     Lost,
-    /// The server begins anew; EX_TEMPFAIL if it can't.
+    /// The server begins anew; EX_TEMPFAIL if it cannot.
     #[cfg_attr(not(feature = "server"), expect(dead_code, reason = "only the verbs of the server end so"))]
     Again,
     /// The caller's own token cannot be had: its file, its command, its CI product. (EX_PROTOCOL is for nothing else here.)
@@ -27,7 +27,7 @@ pub(crate) enum Exit {
     Config,
     /// As the shell says it: no such program.
     NotFound,
-    /// What a command ended with, or 128 and the number of the signal that ended it.
+    /// Exit code of a command, or 128 and the number of the signal that ended it.
     Command(u8),
 }
 
@@ -51,7 +51,7 @@ impl Exit {
     /// As a command ended.
     pub(crate) fn of(exit: &wharfinger_adapter::Exit) -> Self {
         match exit {
-            // What does not fit into a byte is a failure all the same.
+            // A code that does not fit into a byte is a failure all the same.
             wharfinger_adapter::Exit::Code(code) => Exit::Command(u8::try_from(*code).unwrap_or(255)),
             wharfinger_adapter::Exit::Signal(name) => Exit::Command(128 + signal_number(name)),
             wharfinger_adapter::Exit::TimedOut => Exit::Command(124),

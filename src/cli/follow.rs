@@ -34,7 +34,7 @@ impl Member {
     }
 }
 
-/// What became of the wait. The configuration may have been read again meanwhile.
+/// The result of the wait. The configuration may have been read again meanwhile.
 pub(crate) enum Waited {
     /// It leads. What it followed and the port go on.
     Leads(Box<Led>),
@@ -101,7 +101,7 @@ pub(crate) async fn wait(
                 follow(&leadership, leader);
                 pause
             }
-            // What the configuration is to blame for does not get better by waiting.
+            // A fault of the configuration does not end by waiting.
             Err(error @ (StoreError::Configuration(_) | StoreError::Corrupt(_))) => return Err(store_failure(&error)),
             Err(error) => {
                 follow(&leadership, None);
@@ -196,7 +196,7 @@ fn reload(ui: &Ui, args: &ServeArgs, loaded: &mut Loaded) -> bool {
     }
 }
 
-/// A server that began anew has children of its former life. They were killed; somebody has to take note. It has none of its
+/// A server that began anew has children of its former life. They were killed, and must be reaped. It has none of its
 /// own while it follows.
 fn reap() {
     while let Ok(Some(_)) = rustix::process::wait(rustix::process::WaitOptions::NOHANG) {}

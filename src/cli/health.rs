@@ -15,7 +15,7 @@ use tonic_health::pb::{HealthCheckRequest, health_client::HealthClient};
 /// For all of one server: a connection and an answer.
 const PATIENCE: Duration = Duration::from_secs(3);
 
-/// `health`.
+/// Arguments of `health`.
 #[derive(Args, Debug)]
 pub(crate) struct HealthArgs {
     /// The service of the health protocol to ask for; default: the server as a whole
@@ -26,7 +26,7 @@ pub(crate) struct HealthArgs {
     any: bool,
 }
 
-/// What one server says of itself.
+/// The state that one server reports of itself.
 struct Said {
     server: String,
     state: &'static str,

@@ -10,7 +10,7 @@ use std::path::PathBuf;
 use std::process::Stdio;
 use wharfinger_core::PoolConfig;
 
-/// `host-setup`.
+/// Arguments of `host-setup`.
 #[derive(Args, Debug)]
 pub(crate) struct HostSetupArgs {
     /// Which configuration

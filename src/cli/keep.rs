@@ -22,7 +22,7 @@ const START: Duration = Duration::from_secs(90);
 /// The word of a keeper that holds the lease.
 const HOLDS: &str = "holds";
 
-/// `keep`.
+/// Arguments of `keep`.
 #[derive(Args, Debug)]
 pub(crate) struct KeepArgs {
     /// Which
@@ -172,7 +172,7 @@ fn detach(context: &Context) -> Result<Exit, Failure> {
         .spawn()
         .map_err(|error| internal(error.to_string()))?;
     let pid = child.id();
-    let (sender, receiver) = std::sync::mpsc::channel();
+    let (sender, receiver) = std::sync::mpsc::sync_channel(1);
     let out = child.stdout.take();
     std::thread::spawn(move || {
         let mut line = String::new();
@@ -203,8 +203,8 @@ mod tests {
         assert!(!Process { start: Some("1".into()), ..process.clone() }.is_there());
         child.kill().unwrap();
         // It is not waited for yet: a process that has ended is gone all the same.
-        let end = std::time::Instant::now() + Duration::from_secs(20);
-        while process.is_there() && std::time::Instant::now() < end {
+        let end = tokio::time::Instant::now() + Duration::from_secs(20);
+        while process.is_there() && tokio::time::Instant::now() < end {
             std::thread::sleep(Duration::from_millis(5));
         }
         assert!(!process.is_there());

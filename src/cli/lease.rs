@@ -4,7 +4,7 @@ use super::connect::Context;
 use super::error::Failure;
 use super::exit::Exit;
 use super::json::{self, Json};
-use super::look;
+use super::read;
 use super::run::signals::Signals;
 use super::select::{Wanted, time, wire};
 use super::text;
@@ -14,7 +14,7 @@ use crate::pb;
 use clap::{Args, ValueEnum};
 use std::time::Duration;
 
-/// `lease`.
+/// Arguments of `lease`.
 #[derive(Args, Debug)]
 pub(crate) struct LeaseArgs {
     #[command(flatten)]
@@ -33,7 +33,7 @@ pub(crate) struct LeaseArgs {
     keep: bool,
 }
 
-/// `renew`.
+/// Arguments of `renew`.
 #[derive(Args, Debug)]
 pub(crate) struct RenewArgs {
     /// Which; several in one commit
@@ -47,7 +47,7 @@ pub(crate) struct RenewArgs {
 /// How the work went.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
 pub(crate) enum Outcome {
-    /// Well.
+    /// The work succeeded.
     Ok,
     /// It failed: the resource is checked.
     Failed,
@@ -68,7 +68,7 @@ impl From<Outcome> for pb::Outcome {
     }
 }
 
-/// `release`.
+/// Arguments of `release`.
 #[derive(Args, Debug)]
 pub(crate) struct ReleaseArgs {
     /// Which
@@ -85,13 +85,13 @@ pub(crate) struct ReleaseArgs {
     hold: Option<Duration>,
 }
 
-/// `report`.
+/// Arguments of `report`.
 #[derive(Args, Debug)]
 pub(crate) struct ReportArgs {
     /// Which
     #[arg(value_name = "LEASE", env = "WHARFINGER_LEASE")]
     lease: String,
-    /// What was seen
+    /// Description of the fault
     #[arg(value_name = "NOTE", default_value = "")]
     note: String,
 }
@@ -122,13 +122,13 @@ pub(crate) async fn lease(context: &Context, args: LeaseArgs) -> Result<Exit, Fa
         context.ui.document(&json::leases(&leases))?;
     } else {
         for lease in &leases {
-            look::print_lease(context, lease)?;
+            read::print_lease(context, lease)?;
         }
     }
     Ok(leases.iter().find(|lease| text::ended(lease)).map_or(Exit::Ok, exit_of_ended))
 }
 
-/// What it means that a lease has ended before its holder wanted it to.
+/// The exit code for a lease that ended before its holder released it.
 pub(crate) fn exit_of_ended(lease: &pb::Lease) -> Exit {
     match (lease.state(), lease.fail_reason()) {
         (pb::LeaseState::Failed, pb::FailReason::Request) => Exit::BadData,
@@ -169,7 +169,7 @@ async fn keep(context: &Context, request: pb::LeaseRequest) -> Result<Exit, Fail
                 match now {
                     LeaseStatus::Active(lease) | LeaseStatus::Doubt(lease) | LeaseStatus::EndsAt(lease, _) => {
                         if said.is_empty() && !ui.json {
-                            look::print_lease(context, &lease)?;
+                            read::print_lease(context, &lease)?;
                         } else if ui.json && said != lease.revision.to_string() {
                             ui.record(&lease.json())?;
                         } else if !text::why(&lease).is_empty() {
@@ -258,7 +258,7 @@ pub(crate) async fn renew(context: &Context, args: RenewArgs) -> Result<Exit, Fa
     }
 }
 
-/// Releases.
+/// Runs `release`.
 pub(crate) async fn release(context: &Context, args: ReleaseArgs) -> Result<Exit, Failure> {
     let client = context.connect().await?;
     let outcome: pb::Outcome = args.outcome.into();

@@ -27,15 +27,16 @@ mod host_setup;
 mod json;
 mod keep;
 mod lease;
-mod look;
 mod machines;
 mod on;
+mod paging;
 #[cfg(feature = "server")]
 mod pki;
 #[cfg(feature = "server")]
 mod policy;
 #[cfg(feature = "server")]
 mod port;
+mod read;
 mod run;
 mod select;
 #[cfg(feature = "server")]
@@ -160,11 +161,11 @@ enum Verb {
     /// Print a line for each change of a lease
     Watch(watch::WatchArgs),
     /// Print one lease
-    Get(look::OneLease),
+    Get(read::OneLease),
     /// List leases
-    Ls(look::LsArgs),
+    Ls(read::LsArgs),
     /// Explain why a lease waits, or how it ended
-    Explain(look::OneLease),
+    Explain(read::OneLease),
     /// Print the story of a lease or a resource, with its hosts and successor
     Why(why::WhyArgs),
     /// List pools
@@ -172,9 +173,9 @@ enum Verb {
     /// List tenants with what each holds, waits for and may have; without the scope of all leases, the caller's own
     Tenants,
     /// List resources
-    Resources(look::ResourcesArgs),
+    Resources(read::ResourcesArgs),
     /// Print one resource
-    Resource(look::OneResource),
+    Resource(read::OneResource),
     /// Print the history of a pool, a resource, a lease or everything
     Events(trail::EventsArgs),
     /// Stop new leases on a resource, a machine or in a pool; on a machine it holds over reboots
@@ -346,14 +347,14 @@ async fn dispatch(cli: Cli, ui: Ui) -> Result<Exit, Failure> {
         Verb::Release(args) => lease::release(context, args).await,
         Verb::Report(args) => lease::report(context, args).await,
         Verb::Watch(args) => watch::watch(context, args).await,
-        Verb::Get(args) => look::get(context, args).await,
-        Verb::Ls(args) => look::ls(context, args).await,
-        Verb::Explain(args) => look::explain(context, args).await,
+        Verb::Get(args) => read::get(context, args).await,
+        Verb::Ls(args) => read::ls(context, args).await,
+        Verb::Explain(args) => read::explain(context, args).await,
         Verb::Why(args) => why::why(context, args).await,
-        Verb::Pools => look::pools(context).await,
+        Verb::Pools => read::pools(context).await,
         Verb::Tenants => tenants::tenants(context).await,
-        Verb::Resources(args) => look::resources(context, args).await,
-        Verb::Resource(args) => look::resource(context, args).await,
+        Verb::Resources(args) => read::resources(context, args).await,
+        Verb::Resource(args) => read::resource(context, args).await,
         Verb::Events(args) => trail::events(context, args).await,
         Verb::Cordon(args) => admin::cordon(context, args, true).await,
         Verb::Uncordon(args) => admin::cordon(context, args, false).await,
@@ -373,7 +374,7 @@ async fn dispatch(cli: Cli, ui: Ui) -> Result<Exit, Failure> {
         Verb::Servers(args) => servers::servers(context, args).await,
         #[cfg(feature = "top")]
         Verb::Top(args) => top::top(context, args).await,
-        Verb::SpotStats => look::weather(context).await,
+        Verb::SpotStats => read::spot_stats(context).await,
         #[cfg(feature = "ec2")]
         Verb::Doctor(patient) => doctor::examine(&ui, &patient).await,
         #[cfg(feature = "server")]

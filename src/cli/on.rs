@@ -14,7 +14,7 @@ use wharfinger_adapter::COMMAND_BYTES_MAX;
 /// Room for the variables of a lease, in bytes.
 const LEASE_BYTES: usize = 64 << 10;
 
-/// `on`.
+/// Arguments of `on`.
 #[derive(Args, Debug)]
 pub(crate) struct OnArgs {
     /// Which: an active lease
@@ -43,7 +43,7 @@ pub(crate) struct OnArgs {
     /// After a signal, end within this time
     #[arg(long, value_name = "TIME", value_parser = time, env = "WHARFINGER_CANCEL_GRACE", default_value = "6s")]
     cancel_grace: Duration,
-    /// What to run, after --
+    /// Command to run, after --
     #[arg(last = true, required = true, value_name = "COMMAND")]
     command: Vec<String>,
 }

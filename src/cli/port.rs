@@ -149,6 +149,7 @@ impl Serving {
         if let Some(http) = bound.http {
             // A failure of this port ends no lease.
             let (handle, metrics, stop) = (handle.clone(), metrics.clone(), stop.clone());
+            // Ends with `stop`.
             tokio::spawn(async move {
                 if let Err(error) = crate::http::serve(http, handle, metrics, stop).await {
                     tracing::error!(%error, "the port for meters is not served any more");
@@ -158,6 +159,7 @@ impl Serving {
         if let Some((page, settings)) = bound.page {
             let inside = Inside::new(handle.clone(), &limits, sources.clone(), peers.clone(), stop.clone());
             let stop = stop.clone();
+            // Ends with `stop`.
             tokio::spawn(async move {
                 if let Err(error) = crate::http::page::serve(page, inside, settings, stop).await {
                     tracing::error!(%error, "the operator's page is not served any more");
@@ -216,6 +218,7 @@ impl Serving {
 fn secure(tls: &Tls, stop: &CancellationToken) -> Result<Arc<ServerTls>, Failure> {
     let own = ServerTls::load(tls.files.clone(), crate::clock::wall()).map_err(|problem| unusable(&problem))?;
     let own = Arc::new(own);
+    // Ends with `stop`.
     tokio::spawn(renew(own.clone(), tls.reload_every, stop.clone()));
     Ok(own)
 }

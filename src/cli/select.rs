@@ -1,4 +1,4 @@
-//! What to lease, as it is said on the command line: shared by `lease`, `run` and `exec`.
+//! The selection of leases on the command line: shared by `lease`, `run` and `exec`.
 
 use super::ci::{Claim, Job};
 use crate::duration;
@@ -44,7 +44,7 @@ pub(crate) struct Wanted {
     /// Higher goes first; -100 to 100
     #[arg(long, value_name = "N", default_value_t = 0, allow_negative_numbers = true, value_parser = clap::value_parser!(i32).range(-100..=100), help_heading = "How")]
     priority: i32,
-    /// Who asks, for people: a build's URL, an agent's name
+    /// Name of the holder, for people: a build's URL, an agent's name
     #[arg(long, value_name = "TEXT", env = "WHARFINGER_HOLDER", help_heading = "How")]
     holder: Option<String>,
     /// Unique for this request: the same again asks for the same lease
@@ -53,7 +53,7 @@ pub(crate) struct Wanted {
     /// How long the work is likely to take: no host is given that ends before
     #[arg(long, value_name = "TIME", value_parser = time, help_heading = "How")]
     expected: Option<Duration>,
-    /// What work this is, the same each time it is tried (a job and its commit): failures of the same work are compared to
+    /// Name of the work, the same each time it is tried (a job and its commit): failures of the same work are compared to
     /// tell whose fault they are
     #[arg(long, value_name = "KEY", help_heading = "How")]
     work: Option<String>,
@@ -121,7 +121,7 @@ pub(crate) fn wire(span: Duration) -> Option<prost_types::Duration> {
     span.try_into().ok()
 }
 
-/// `KEY=VALUE`.
+/// Parses `KEY=VALUE`.
 pub(crate) fn pair(text: &str) -> Result<(String, String), String> {
     match text.split_once('=') {
         Some((key, value)) if !key.is_empty() => Ok((key.into(), value.into())),
@@ -190,7 +190,7 @@ fn request_id() -> String {
     format!("cli-{}", crate::random::request_id())
 }
 
-/// Who asks, if nobody says: `user@machine`.
+/// The default name of the holder: `user@machine`.
 fn holder() -> String {
     let user = std::env::var("USER").or_else(|_| std::env::var("LOGNAME")).unwrap_or_else(|_| user());
     let machine = std::fs::read_to_string("/proc/sys/kernel/hostname")

@@ -389,6 +389,7 @@ impl Running {
         for made in made.values() {
             attend(&*made.adapter, &notices, &handle);
         }
+        // Ends with `engine_stop`.
         tokio::spawn(trim_trail(store.clone(), handle.clock().clone(), loaded.keep_events, engine_stop.clone()));
         let mut hooks = Hooks::default();
         hooks.change(&loaded.hooks, &surroundings(&handle, &store, &parts, &loaded)).await;

@@ -15,7 +15,7 @@ use std::time::Duration;
 /// Maximum time for the answer of one server.
 const PATIENCE: Duration = Duration::from_secs(3);
 
-/// `servers`.
+/// Arguments of `servers`.
 #[derive(Args, Debug)]
 pub(crate) struct ServersArgs {}
 

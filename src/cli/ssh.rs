@@ -14,7 +14,7 @@ use std::path::PathBuf;
 use std::process::Command;
 use wharfinger_adapter::{access, quote};
 
-/// `ssh`.
+/// Arguments of `ssh`.
 #[derive(Args, Debug)]
 pub(crate) struct SshArgs {
     /// Which: an active lease, a resource, or a machine
@@ -23,7 +23,7 @@ pub(crate) struct SshArgs {
     /// Private key to log in with; without it the one that comes with the lease, then ~/.ssh/id_ed25519
     #[arg(long, short, value_name = "KEYFILE")]
     identity: Option<PathBuf>,
-    /// What to run, after --; without it, a login shell
+    /// Command to run, after --; without it, a login shell
     #[arg(last = true, value_name = "COMMAND")]
     command: Vec<String>,
 }

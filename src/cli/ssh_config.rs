@@ -11,7 +11,7 @@ use clap::Args;
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 use wharfinger_adapter::{access, quote};
 
-/// `ssh-config`.
+/// Arguments of `ssh-config`.
 #[derive(Args, Debug)]
 pub(crate) struct SshConfigArgs {
     /// Which: an active lease

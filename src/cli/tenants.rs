@@ -6,7 +6,7 @@ use super::exit::Exit;
 use super::{json, text};
 use crate::pb;
 
-/// Tenants.
+/// Runs `tenants`.
 pub(crate) async fn tenants(context: &Context) -> Result<Exit, Failure> {
     let mut admin = context.connect().await?.admin();
     let answer = context.ask(admin.list_tenants(pb::ListTenantsRequest::default())).await?;

@@ -1,4 +1,4 @@
-//! What the command line takes, and what it refuses.
+//! Arguments that the command line takes, and those that it refuses.
 
 use super::*;
 

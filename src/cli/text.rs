@@ -11,22 +11,22 @@ pub(crate) fn lease_state(lease: &pb::Lease) -> &'static str {
     state_of_lease(lease.state())
 }
 
-/// `ACTIVE`.
+/// The word for people: `ACTIVE`.
 pub(crate) fn state_of_lease(state: pb::LeaseState) -> &'static str {
     bare(state.as_str_name(), "LEASE_STATE_")
 }
 
-/// `READY`.
+/// The word for people: `READY`.
 pub(crate) fn resource_state(resource: &pb::Resource) -> &'static str {
     state_name(resource.state())
 }
 
-/// `READY`.
+/// The word for people: `READY`.
 pub(crate) fn state_name(state: pb::ResourceState) -> &'static str {
     bare(state.as_str_name(), "RESOURCE_STATE_")
 }
 
-/// `spot`.
+/// The word for people: `spot`.
 pub(crate) fn market(market: pb::Market) -> &'static str {
     match market {
         pb::Market::Unspecified => "unknown",
@@ -35,27 +35,27 @@ pub(crate) fn market(market: pb::Market) -> &'static str {
     }
 }
 
-/// `FAILED`.
+/// The word for people: `FAILED`.
 pub(crate) fn outcome(outcome: pb::Outcome) -> &'static str {
     bare(outcome.as_str_name(), "OUTCOME_")
 }
 
-/// `REQUEST`.
+/// The word for people: `REQUEST`.
 pub(crate) fn fail_reason(reason: pb::FailReason) -> &'static str {
     bare(reason.as_str_name(), "FAIL_REASON_")
 }
 
-/// `WORK`.
+/// The word for people: `WORK`.
 pub(crate) fn fault(fault: pb::finding::Fault) -> &'static str {
     bare(fault.as_str_name(), "FAULT_")
 }
 
-/// `RESOURCE`.
+/// The word for people: `RESOURCE`.
 pub(crate) fn role(role: pb::TimelineRole) -> &'static str {
     bare(role.as_str_name(), "TIMELINE_ROLE_")
 }
 
-/// Whose fault a failure was: `WORK: it failed on 3 machines whose checks pass`.
+/// The fault of a failure: `WORK: it failed on 3 machines whose checks pass`.
 pub(crate) fn finding(finding: &pb::Finding) -> String {
     with_detail(fault(finding.fault()), &finding.detail)
 }
@@ -79,7 +79,7 @@ pub(crate) fn ended(lease: &pb::Lease) -> bool {
     lease.is_over()
 }
 
-/// What is asked for: `pool hosts, os=linux`.
+/// A selector: `pool hosts, os=linux`.
 pub(crate) fn selector(selector: Option<&pb::Selector>) -> String {
     let Some(selector) = selector else { return "anything".into() };
     let mut parts = Vec::new();
@@ -149,7 +149,7 @@ fn short(seconds: i64) -> String {
     }
 }
 
-/// `1m30s`.
+/// A span of time: `1m30s`.
 pub(crate) fn span_text(span: Duration) -> String {
     duration::format(i64::try_from(span.as_millis()).unwrap_or(i64::MAX))
 }

@@ -7,7 +7,7 @@ use crate::auth::{BuiltIn, NewToken, hex};
 use clap::{Args, Subcommand};
 use serde_json::json;
 
-/// `token`.
+/// Arguments of `token`.
 #[derive(Args, Debug)]
 pub(crate) struct TokenArgs {
     #[command(subcommand)]
@@ -59,7 +59,7 @@ pub(crate) fn token(ui: &Ui, args: &TokenArgs) -> Result<Exit, Failure> {
         "[[auth.token]]\nid = {id:?}\nsha256 = {:?}\ntenant = {tenant:?}\nroles = [{list}]\nexpires = {expires:?}\n",
         hex(&new.sha256)
     );
-    // What is printed is what a server takes.
+    // The printed digest is the one that a server takes.
     crate::config::parse(std::path::Path::new("wharfinger.toml"), &with_roles(&lines, roles))
         .map_err(|error| Failure::new(Exit::BadData, error.to_string()))?;
     if ui.json {

@@ -4,7 +4,7 @@ use super::connect::Context;
 use super::error::Failure;
 use super::exit::Exit;
 use super::json::{self, Json};
-use super::look::page_size;
+use super::paging::page_size;
 use super::select::time;
 use super::{text, verify_trail};
 use crate::client::{ClientError, Endpoints};
@@ -22,7 +22,7 @@ const TRY_AGAIN: Duration = Duration::from_secs(2);
 /// Entries of one page while it follows.
 const PAGE: i32 = 500;
 
-/// `events`.
+/// Arguments of `events`.
 #[derive(Args, Debug)]
 pub(crate) struct EventsArgs {
     /// Only of this pool

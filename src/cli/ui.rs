@@ -7,7 +7,8 @@ use comfy_table::{Attribute, Cell, Color, ContentArrangement, Table, presets};
 use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
 use serde_json::Value;
 use std::io::{IsTerminal, Write};
-use std::time::{Duration, Instant};
+use std::time::Duration;
+use tokio::time::Instant;
 
 /// When to use colour.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, ValueEnum)]
@@ -15,13 +16,13 @@ pub(crate) enum ColorChoice {
     /// On a terminal, unless NO_COLOR is set.
     #[default]
     Auto,
-    /// Always.
+    /// Colours always.
     Always,
-    /// Never.
+    /// Colours never.
     Never,
 }
 
-/// How to talk to whoever called.
+/// The way to print for the caller.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Ui {
     pub(crate) json: bool,
@@ -96,7 +97,7 @@ impl Ui {
         self.err(&format!("{} {mark} {text}", self.dim("wharfinger:")));
     }
 
-    /// A line on standard error; if nobody reads it, that is their business.
+    /// A line on standard error. A closed standard error is no failure.
     pub(crate) fn err(&self, text: &str) {
         if self.reader_obeys {
             self.raw(&super::ci::without_commands(text));
@@ -199,7 +200,7 @@ fn tone(name: &str) -> Color {
     }
 }
 
-/// Off a terminal a reason that changes all the time is told so often.
+/// Minimum time between lines with a changed reason, off a terminal.
 const QUIET_FOR: Duration = Duration::from_secs(5);
 
 /// Turns until it is dropped.

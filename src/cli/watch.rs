@@ -14,7 +14,7 @@ use serde_json::json;
 use std::collections::BTreeSet;
 use std::time::Duration;
 
-/// `watch`.
+/// Arguments of `watch`.
 #[derive(Args, Debug)]
 pub(crate) struct WatchArgs {
     /// Only these leases
@@ -40,7 +40,7 @@ pub(crate) struct WatchArgs {
     stop_after: Option<Duration>,
 }
 
-/// Watches.
+/// Runs `watch`.
 pub(crate) async fn watch(context: &Context, args: WatchArgs) -> Result<Exit, Failure> {
     let mut signals = Signals::listen()?;
     let client = context.connect_patient().await?;
@@ -132,7 +132,7 @@ fn tell(context: &Context, lease: &pb::Lease) -> Result<(), Failure> {
         (false, true) => lease.pool.clone(),
         (false, false) => format!("{}/{}", lease.pool, lease.resource_id),
     };
-    // When we were told: the lease itself says when it became active and when it ended, not when it last changed.
+    // The time of arrival: the lease itself says when it became active and when it ended, not when it last changed.
     let mut line = format!("{} {} {} {place}", text::clock_now(), lease.id, ui.state_text(text::lease_state(lease)));
     let holder = text::one_line(&lease.holder);
     if !holder.is_empty() {

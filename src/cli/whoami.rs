@@ -9,7 +9,7 @@ use crate::pb;
 use clap::Args;
 use serde_json::json;
 
-/// `can-i`.
+/// Arguments of `can-i`.
 #[derive(Args, Debug)]
 pub(crate) struct CanIArgs {
     /// Name of the verb, such as lease and resource.drain

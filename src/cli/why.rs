@@ -4,7 +4,7 @@ use super::connect::Context;
 use super::error::Failure;
 use super::exit::Exit;
 use super::json::Json;
-use super::look::print_blockers;
+use super::read::print_blockers;
 use super::select::{Named, Placed, named, placed};
 use super::{machines, text};
 use crate::client::Client;
@@ -12,7 +12,7 @@ use crate::pb;
 use clap::Args;
 use std::time::Duration;
 
-/// `why`.
+/// Arguments of `why`.
 #[derive(Args, Debug)]
 pub(crate) struct WhyArgs {
     /// Which: an id, or a machine as POOL/ITEM, or as ITEM where only one pool has it
@@ -21,7 +21,7 @@ pub(crate) struct WhyArgs {
     /// List the attempts of this work in its stead, the first one first
     #[arg(long, value_name = "KEY")]
     work: Option<String>,
-    /// At most so many entries, the newest ones
+    /// Maximum number of entries, the newest ones
     #[arg(long, value_name = "N", default_value_t = 1000, value_parser = clap::value_parser!(i32).range(1..=1000))]
     limit: i32,
 }

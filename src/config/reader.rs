@@ -157,21 +157,39 @@ impl<'a> Reader<'a> {
         bounds: RangeInclusive<u64>,
         problems: &mut Problems,
     ) -> Option<Spanned<u64>> {
+        let wanted = |_: &DeValue<'_>| "a size in quotes, as in \"512MiB\" or \"2GiB\"".to_string();
+        let notation = Notation { parse: size::parse, format: size::format, below: "too small", above: "too large" };
+        self.quantity(key, bounds, problems, wanted, notation)
+    }
+
+    /// A quantity with its unit, in quotes, within bounds. `wanted`: the instruction for a value of another type.
+    fn quantity<T: PartialOrd + Copy>(
+        &mut self,
+        key: &'static str,
+        bounds: RangeInclusive<T>,
+        problems: &mut Problems,
+        wanted: impl FnOnce(&DeValue<'_>) -> String,
+        notation: Notation<T>,
+    ) -> Option<Spanned<T>> {
         let value = self.value(key)?;
         let Some(text) = value.get_ref().as_str() else {
-            wrong_type(problems, &format!("`{key}`"), value, "a size in quotes, as in \"512MiB\" or \"2GiB\"");
+            wrong_type(problems, &format!("`{key}`"), value, &wanted(value.get_ref()));
             return None;
         };
-        let fault = match size::parse(text) {
-            Ok(bytes) if bounds.contains(&bytes) => return Some(Spanned::new(value.span(), bytes)),
-            Ok(bytes) => {
+        match (notation.parse)(text) {
+            Ok(found) if bounds.contains(&found) => return Some(Spanned::new(value.span(), found)),
+            Ok(found) => {
                 let (low, high) = bounds.into_inner();
-                format!("is {}; use {} to {}", size::format(bytes), size::format(low), size::format(high))
+                let message = format!("`{key}` is {}", (notation.format)(found));
+                let remedy = format!("use {} to {}", (notation.format)(low), (notation.format)(high));
+                let label = if found < low { notation.below } else { notation.above };
+                problems.add(value.span(), message, remedy).label(label);
             }
-            Err(fault) => fault,
-        };
-        let (what, remedy) = fault.split_once("; ").unwrap_or((&fault, ""));
-        problems.add(value.span(), format!("`{key}` {what}"), remedy);
+            Err(fault) => {
+                let (what, remedy) = fault.split_once("; ").unwrap_or((&fault, ""));
+                problems.add(value.span(), format!("`{key}` {what}"), remedy);
+            }
+        }
         None
     }
 
@@ -208,30 +226,10 @@ impl<'a> Reader<'a> {
         bounds: RangeInclusive<Millis>,
         problems: &mut Problems,
     ) -> Option<Spanned<Millis>> {
-        let value = self.value(key)?;
-        let Some(text) = value.get_ref().as_str() else {
-            wrong_type(problems, &format!("`{key}`"), value, &with_unit(value.get_ref(), "\"90s\""));
-            return None;
-        };
-        match duration::parse(text) {
-            Ok(span) if bounds.contains(&span) => Some(Spanned::new(value.span(), span)),
-            Ok(span) => {
-                let (low, high) = bounds.into_inner();
-                problems
-                    .add(
-                        value.span(),
-                        format!("`{key}` is {}", duration::format(span)),
-                        format!("use {} to {}", duration::format(low), duration::format(high)),
-                    )
-                    .label(if span < low { "too short" } else { "too long" });
-                None
-            }
-            Err(why) => {
-                let (what, remedy) = why.split_once("; ").unwrap_or((&why, ""));
-                problems.add(value.span(), format!("`{key}` {what}"), remedy);
-                None
-            }
-        }
+        let wanted = |value: &DeValue<'_>| with_unit(value, "\"90s\"");
+        let notation =
+            Notation { parse: duration::parse, format: duration::format, below: "too short", above: "too long" };
+        self.quantity(key, bounds, problems, wanted, notation)
     }
 
     /// The policy for live leases: `"wait"`, `"now"`, or a length of time within bounds.
@@ -333,6 +331,15 @@ impl<'a> Reader<'a> {
             }
         }
     }
+}
+
+/// The notation of a quantity, and the labels of one outside of its bounds.
+struct Notation<T> {
+    /// The fault has what is wrong, `; ` and the remedy.
+    parse: fn(&str) -> Result<T, String>,
+    format: fn(T) -> String,
+    below: &'static str,
+    above: &'static str,
 }
 
 /// The instruction to write a length of time; a bare number gets its unit.

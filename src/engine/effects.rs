@@ -44,9 +44,9 @@ pub struct EffectLimits {
     pub provisions: usize,
     /// Calls that make a resource and wait for another system, see [`Adapter::provision_waits`].
     pub boots: usize,
-    /// Checks.
+    /// Calls that check.
     pub checks: usize,
-    /// Probes.
+    /// Calls that probe.
     pub probes: usize,
 }
 

@@ -12,6 +12,8 @@ mod leadership;
 mod log_changes;
 mod observe;
 mod run;
+#[cfg(test)]
+pub(crate) mod testing;
 mod turn;
 mod watch_hub;
 

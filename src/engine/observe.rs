@@ -1,4 +1,4 @@
-//! What the engine reports of its own work, to meters. An observer decides nothing and delays nothing.
+//! Reports of the engine's own work, to meters. An observer decides nothing and delays nothing.
 
 use std::sync::{Arc, OnceLock};
 use std::time::Duration;

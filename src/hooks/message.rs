@@ -65,7 +65,7 @@ pub(super) struct Skipped {
     pub(super) last_at: i64,
 }
 
-/// What is sent at once.
+/// The entries of one request.
 #[derive(Clone, Debug)]
 pub(super) struct Message {
     /// The first entries in full.

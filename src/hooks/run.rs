@@ -53,7 +53,7 @@ impl From<StoreError> for Stop {
     }
 }
 
-/// What one delivery carries.
+/// The content of one delivery.
 enum Parcel {
     Message(Box<Message>),
     Alerts(Vec<serde_json::Value>),

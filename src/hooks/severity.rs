@@ -9,7 +9,7 @@ pub enum Severity {
     /// The usual course.
     #[default]
     Info,
-    /// Somebody is hit, or something does not get well by itself.
+    /// A holder is hit, or a fault does not end by itself.
     Warning,
     /// Many are hit, or a person must act.
     Critical,

@@ -1,64 +1,39 @@
 //! Hooks against receivers that fail, hang, refuse, redirect and die. The trail is a real engine's; the receivers are real sockets.
 
 use super::*;
-use crate::engine::WatchHub;
-use crate::store::{Epoch, MemoryStore, StoredEvent};
+use crate::engine::testing::TrailWriter;
+use crate::store::{MemoryStore, StoredEvent};
 use crate::telemetry::metrics::Metrics;
 use std::path::PathBuf;
 use std::sync::Mutex;
-use std::time::Instant;
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::net::TcpListener;
-use tokio::sync::mpsc;
-use wharfinger_core::{Batch, Event, EventKind, Revision, Subject, Timestamp};
+use tokio::time::Instant;
+use wharfinger_core::EventKind;
 
 const PATIENCE: Duration = Duration::from_secs(30);
 
-/// A store, an engine's handle on it, and a way to write entries.
+/// A trail, and the parts of a server that hooks use.
 struct Trail {
+    writer: TrailWriter,
     store: Arc<MemoryStore>,
-    epoch: Epoch,
-    hub: WatchHub,
     around: Surroundings,
-    revision: Mutex<u64>,
     metrics: Metrics,
 }
 
 impl Trail {
     async fn new() -> Self {
-        let store = Arc::new(MemoryStore::new());
-        let epoch = store.acquire().await.unwrap();
-        let (hub, metrics) = (WatchHub::new(Revision(0)), Metrics::new());
-        // Nobody answers the engine's mailbox: messages go out without the facts of rows.
-        let (mailbox, rest) = mpsc::channel(1);
-        drop(rest);
-        let handle = Handle::new(mailbox, hub.clone(), store.clone());
+        let (writer, metrics) = (TrailWriter::new().await, Metrics::new());
+        let (handle, store) = (writer.handle.clone(), writer.store.clone());
         let around =
             Surroundings { handle, store: store.clone(), told: metrics.told(), keep_events: Millis::secs(86_400) };
-        Self { store, epoch, hub, around, revision: Mutex::new(0), metrics }
+        Self { writer, store, around, metrics }
     }
 
     /// Commits entries of these kinds, each with a revision of its own.
     async fn write(&self, kinds: &[EventKind]) {
         for kind in kinds {
-            let base = *self.revision.lock().unwrap();
-            let revision = Revision(base + 1);
-            let event = Event {
-                revision,
-                at: Timestamp(crate::clock::wall_ms()),
-                kind: *kind,
-                actor: Arc::from("ann"),
-                subject: Subject::Pool(Arc::from("hosts")),
-                pool: Some(Arc::from("hosts")),
-                resource: None,
-                lease: None,
-                detail: Arc::from(format!("entry {}", revision.0)),
-                caller: None,
-            };
-            let batch = Batch { base: Revision(base), revision, events: vec![event], ..Batch::default() };
-            self.store.commit(&batch, self.epoch).await.unwrap();
-            self.hub.publish(&batch);
-            *self.revision.lock().unwrap() += 1;
+            self.writer.write(*kind, |event| event.detail = Arc::from(format!("entry {}", event.revision.0))).await;
         }
     }
 

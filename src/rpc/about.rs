@@ -1,4 +1,4 @@
-//! What a client may ask a server before anything else: version, limits, optional parts.
+//! Facts of a server that a client may ask for first: version, limits, optional parts.
 
 use crate::engine::Role;
 use crate::pb;

@@ -1,4 +1,4 @@
-//! `AdminService`.
+//! The service `AdminService`.
 
 use crate::auth::{Identity, Verb};
 use crate::engine::{Role, SubmitError};
@@ -19,7 +19,7 @@ use wharfinger_core::{
     Revision, Scope, SeenResource, View,
 };
 
-/// `AdminService`.
+/// The service `AdminService`.
 pub(crate) struct AdminApi(pub(crate) Context);
 
 /// The caller of a command.

@@ -20,9 +20,9 @@ use tokio_util::sync::{CancellationToken, DropGuard, WaitForCancellationFutureOw
 use tonic::transport::server::{Connected, TcpIncoming};
 use wharfinger_tls::{AcceptError, Leaf, Peer, ServerStream, ServerTls};
 
-/// What an HTTP/2 connection begins with (RFC 9113, section 3.4).
+/// The preface of an HTTP/2 connection (RFC 9113, section 3.4).
 const PREFACE: &[u8; 24] = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n";
-/// What the kernel asks a silent peer after.
+/// Silence of a peer after which the kernel sends a question.
 const TCP_KEEPALIVE: Duration = Duration::from_secs(60);
 /// From one look at an incomplete preface to the next.
 const LOOK_AGAIN: Duration = Duration::from_millis(10);
@@ -78,7 +78,7 @@ impl From<TcpListener> for Port {
     }
 }
 
-/// What a connection proves of its client.
+/// The proof of a client by its connection.
 #[derive(Clone, Debug)]
 pub(crate) struct ConnectInfo {
     /// The address that it comes from. `None`: it comes by the Unix socket.
@@ -150,6 +150,7 @@ pub(crate) fn accept(
         calls,
         addresses,
     };
+    // Ends when the server drops the stream of connections.
     tokio::spawn(async move {
         tokio::select! {
             () = out.closed() => {}
@@ -159,7 +160,7 @@ pub(crate) fn accept(
     ReceiverStream::new(accepted)
 }
 
-/// What each new connection passes.
+/// The checks that each new connection passes.
 struct Door {
     connections: Gate,
     unix_connections: Gate,
@@ -212,10 +213,12 @@ impl Door {
         while let Some(stream) = incoming.next().await {
             let Some((stream, place)) = self.admit(stream).await else { continue };
             let (out, cut) = (out.clone(), self.cut.clone());
+            // Ends after `timeout`, or when the connection is handed on.
             match self.tls.clone() {
                 None => drop(tokio::spawn(plain(stream, place, self.timeout, cut, out))),
                 Some(tls) => {
                     let (handshakes, refusals) = (self.handshakes.clone(), self.refusals.clone());
+                    // Ends after `timeout`, or when the connection is handed on.
                     drop(tokio::spawn(secure(stream, place, self.timeout, cut, out, tls, (handshakes, refusals))));
                 }
             }
@@ -230,6 +233,7 @@ impl Door {
             let Some(stream) = accepted(stream).await else { continue };
             let Some(of_all) = self.entered(&self.unix_connections) else { continue };
             let place = Places { _of_all: of_all, of_address: None };
+            // Ends after `timeout`, or when the connection is handed on.
             drop(tokio::spawn(user(stream, place, self.timeout, self.cut.clone(), out.clone())));
         }
     }
@@ -324,6 +328,7 @@ async fn secure(
     let own = cut.child_token();
     let watched = accepted.peer.map(|peer| {
         let over = CancellationToken::new();
+        // Ends with `over`.
         tokio::spawn(watch(peer, tls, own.clone(), over.clone()));
         over.drop_guard()
     });

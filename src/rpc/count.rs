@@ -25,7 +25,7 @@ struct Method {
     unary: bool,
 }
 
-/// What stands for a path that the port does not know: a stranger must not be able to make series.
+/// The label for a path that the port does not know: a stranger must not be able to make series.
 const UNKNOWN: &str = "unknown";
 
 /// Counts calls. Without a counter it does nothing.

@@ -125,7 +125,7 @@ impl CredentialSources {
     }
 }
 
-/// What a holder can do about it. The failure itself names files of the server, so it stays in the log.
+/// The remedy for a holder. The failure itself names files of the server, so it stays in the log.
 fn missing(pool: &str, reason: &str) -> pb::MissingCredentials {
     let detail = match reason {
         "POOL_REMOVED" => format!(

@@ -138,6 +138,7 @@ impl Inside {
         let (count, refusals) = (Count::new(sources.calls.clone()), Refusals::default());
         let addresses = (Addresses::new(limits.per_address.clone()), sources.calls.clone());
         let context = Context::new(handle.clone(), limits, sources, stop.clone());
+        // Ends with `stop`.
         tokio::spawn(tell(refusals.clone(), stop));
         let asks = context.trust.clone();
         let routes = Routes::new(LeaseServiceServer::new(LeaseApi(context.clone())).max_decoding_message_size(max))

@@ -14,7 +14,7 @@ pub struct Call {
     pub verb: Verb,
     /// The pool that the request names, or that of its lease or resource. `None`: the request goes by labels, or is about no pool.
     pub pool: Option<String>,
-    /// Whose the lease is.
+    /// The owner of the lease.
     pub whose: Whose,
     /// The request for leases.
     pub request: pb::LeaseRequest,

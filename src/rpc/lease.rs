@@ -1,4 +1,4 @@
-//! `LeaseService`.
+//! The service `LeaseService`.
 
 use crate::auth::{AuthError, Identity, Roles, Verb};
 use crate::engine::{Filter, SubmitError, WatchEvent};
@@ -21,7 +21,7 @@ use wharfinger_core::{Caller, Input, Lease, LeaseId, LeaseState, Millis, Reply, 
 /// Maximum number of entries in the history of `Explain`, the latest ones.
 const HISTORY: usize = 200;
 
-/// `LeaseService`.
+/// The service `LeaseService`.
 pub(crate) struct LeaseApi(pub(crate) Context);
 
 #[async_trait]

@@ -316,7 +316,7 @@ mod tests {
         // With a header of the present proof the old one is worth nothing.
         let old = [(FORWARDED, "1"), (CALLER, "local"), (PROOF, &proof("local")), (SEAL, "x")];
         assert_eq!(name(far, &old), "anonymous");
-        // What is not marked says nothing at all.
+        // A call without the mark of a forwarded one is not believed.
         assert_eq!(name(far, &[(CALLER, "local"), (PROOF, &proof("local"))]), "anonymous");
     }
 

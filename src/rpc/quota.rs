@@ -3,7 +3,8 @@
 use crate::rpc::status::RpcError;
 use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
-use std::time::{Duration, Instant};
+use std::time::Duration;
+use tokio::time::Instant;
 use wharfinger_core::{Rate, Tenants};
 
 /// One request, in parts of a million.

@@ -30,10 +30,10 @@ use tower::util::MapResponseLayer;
 /// After the cut: how long tasks get to see it.
 const AFTER_CUT: Duration = Duration::from_secs(1);
 
-/// The port can't be served.
+/// The port cannot be served.
 #[derive(Debug, thiserror::Error)]
 pub enum ServeError {
-    /// The descriptors that were built in can't be served: a mistake of ours.
+    /// The built-in descriptors cannot be served: a fault of the program.
     #[error("the reflection service can't be made")]
     Reflection(#[from] tonic_reflection::server::Error),
     /// The transport failed.

@@ -1,4 +1,4 @@
-//! What a watch reads: pages of the core, small enough that no read holds the engine up.
+//! Pages that a watch reads from the core, small enough that no read holds the engine up.
 
 use crate::engine::{Filter, SubmitError, WatchHub};
 use crate::pb;
@@ -19,7 +19,7 @@ const MAX_SEEN: usize = 5000;
 pub(crate) enum Cursor {
     /// The current state, by id, from after this one.
     State(Option<LeaseId>),
-    /// What changed, by revision, from after this one.
+    /// Changes by revision, after this one.
     Changes(Revision),
 }
 
@@ -31,13 +31,13 @@ pub(crate) struct Page {
     pub(crate) missing: Option<LeaseId>,
     /// Where to go on; `None`: this was all.
     pub(crate) next: Option<Cursor>,
-    /// What this page shows: all changes up to here, and none after.
+    /// The last revision of the page: it has all changes up to here, and none after.
     pub(crate) revision: Revision,
     /// The oldest revision from which changes can be read.
     pub(crate) floor: Revision,
 }
 
-/// Where a watch reads and is told.
+/// The sources of a watch.
 pub(crate) trait Source: Clone + Send + Sync + 'static {
     /// Tells what changes.
     fn hub(&self) -> &WatchHub;
@@ -52,7 +52,7 @@ pub(crate) trait Source: Clone + Send + Sync + 'static {
     fn refresh(&self) -> impl Future<Output = Result<(), SubmitError>> + Send;
     /// Waits for a revision that is not there yet, as long as it may only be on its way.
     fn reach(&self, wanted: Revision) -> impl Future<Output = Result<(), SubmitError>> + Send;
-    /// As of when what is told is; an error if that is too old.
+    /// The time of the state that is sent; an error if it is too old.
     fn as_of(&self) -> Result<SystemTime, SubmitError>;
     /// The core's time and its distance from the wall clock.
     fn reading(&self) -> Reading;
@@ -166,7 +166,7 @@ mod tests {
         assert_eq!((found.len(), last), (1, Some(4999)));
         let (found, last) = run(15_001, |n| *n == 19_999);
         assert_eq!((found.len(), last), (1, None));
-        // What is out of view costs as much as what is not wanted.
+        // A lease out of view costs as much as one that is not wanted.
         let hidden = numbers.iter().map(|number| (**number, Some(number).filter(|number| ***number == 4)));
         let (found, last) = scan(hidden, |_: &i32| true, 1000);
         assert_eq!((found.len(), last), (1, Some(4999)));

@@ -1,4 +1,4 @@
-//! For the tests of this layer: leases to tell of, and an engine that answers as it is told.
+//! For the tests of this layer: sample leases, and an engine with set answers.
 
 use crate::client::{Client, ClientOptions};
 use crate::engine::{self, Adapters, EffectLimits, EngineConfig, Handle, Message, Observed, SubmitError, WatchHub};
@@ -13,52 +13,18 @@ use tokio::task::JoinHandle;
 use tokio_util::sync::{CancellationToken, DropGuard};
 use wharfinger_core::{
     Assignment, Batch, Brake, DoubtPolicy, Ended, Input, Isolation, Labels, Lease, LeaseId, LeaseSpec, LeaseState,
-    Limits, Millis, Outcome, PoolConfig, Reply, ResourceId, Revision, Selector, Snapshot, Texts, Timeouts, Timestamp,
-    Traits,
+    Limits, Millis, Outcome, PoolConfig, Reply, ResourceId, Revision, Selector, Snapshot, Timeouts, Timestamp, Traits,
 };
 use wharfinger_fake::Fake;
 
 /// A lease in line for pool `p`, of holder `h`.
 pub(crate) fn queued(id: u128, revision: u64) -> Lease {
-    Lease {
-        id: LeaseId::new(id),
-        revision: Revision(revision),
-        spec: Arc::new(LeaseSpec {
-            request_id: "r".into(),
-            fingerprint: 0,
-            tenant: "default".into(),
-            principal: "local".into(),
-            holder: "h".into(),
-            selector: Arc::new(Selector::pool("p")),
-            priority: 0,
-            ttl: Millis(60_500),
-            wait_until: None,
-            expected: None,
-            params: Arc::new(Texts::new()),
-            tags: Arc::new(Texts::new()),
-            group: None,
-            index: 0,
-            independent: false,
-            child: None,
-            replace: false,
-            replaces: None,
-            work: None,
-            total: None,
-        }),
-        state: LeaseState::Queued,
-        pool: None,
-        created_at: Timestamp(1_500),
-        seq: revision,
-        expires_at: None,
-        expires_at_most: None,
-        attempts: 0,
-        delays: 0,
-        not_before: None,
-        avoid: Vec::new(),
-        trouble: None,
-        ends_at: None,
-        doubt: None,
-    }
+    let spec = LeaseSpec {
+        principal: "local".into(),
+        holder: "h".into(),
+        ..LeaseSpec::new("r", "default".into(), Arc::new(Selector::pool("p")), Millis(60_500))
+    };
+    Lease { revision: Revision(revision), ..Lease::queued(LeaseId::new(id), spec, Timestamp(1_500), revision) }
 }
 
 /// One that has a slot, with a secret.
@@ -154,7 +120,7 @@ pub(crate) struct Broker {
     _engine: DropGuard,
 }
 
-/// A broker with so many resources of so many slots.
+/// A broker with this number of resources and of slots on each.
 pub(crate) async fn broker(max: u32, slots: u32) -> Broker {
     const ALL: Traits = Traits { prepares: true, cleans: false, repairs: false, probes: false };
     let fake = Fake::new("p", ALL);
@@ -176,7 +142,7 @@ pub(crate) async fn broker(max: u32, slots: u32) -> Broker {
     Broker { server, fake, store, handle: engine.handle, credentials, _engine: stop.drop_guard() }
 }
 
-/// A pool `p` of so many resources of so many slots.
+/// A pool `p` of this number of resources and of slots on each.
 pub(crate) fn pool_config(max: u32, slots: u32, traits: Traits) -> PoolConfig {
     PoolConfig {
         name: "p".into(),

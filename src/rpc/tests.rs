@@ -6,7 +6,8 @@ use crate::pb::lease_service_client::LeaseServiceClient;
 use crate::rpc::testing::{Broker, broker};
 use crate::store::Fault;
 use std::collections::BTreeSet;
-use std::time::{Duration, Instant};
+use std::time::Duration;
+use tokio::time::Instant;
 use tonic::Code;
 use wharfinger_adapter::Verdict;
 use wharfinger_fake::Call;
@@ -133,7 +134,7 @@ async fn a_watch_tells_a_life_and_resumes_behind_any_of_it() {
     let end = told(&mut late).await;
     assert_eq!((end.id.clone(), end.state(), end.note.as_str()), (lease.id.clone(), pb::LeaseState::Released, "done"));
 
-    // Whoever names it is told its end, though ended ones are left out otherwise.
+    // A watch that names it gets its end, though ended ones are left out otherwise.
     let mut named = client.watch(pb::WatchRequest { lease_ids: vec![lease.id], ..pb::WatchRequest::default() });
     assert_eq!(told(&mut named).await.state(), pb::LeaseState::Released);
     let mut rest = client.watch(pb::WatchRequest::default());
@@ -344,7 +345,7 @@ async fn a_report_has_the_resource_checked_and_the_lease_goes_on_unless_it_is_at
     guard.report("no repository").await.unwrap();
     let lost = guard.broken().await;
     assert!(lost.to_string().contains(".git is not there"), "{lost}");
-    // It is over, and what ended it is told again.
+    // It is over, and its end is sent again.
     assert_eq!(client.report(&lease.id, "again").await.unwrap().state(), pb::LeaseState::Broken);
 
     let error = client.report("lse_00000000000000000000000000", "").await.unwrap_err();

@@ -31,7 +31,7 @@ const LEASE_ENDS: [EventKind; 5] = [
     EventKind::LeaseCancelled,
     EventKind::LeaseFailed,
 ];
-/// From these on a resource can not be leased.
+/// From these on a resource cannot be leased.
 const OUT: [EventKind; 7] = [
     EventKind::ResourceSuspect,
     EventKind::ResourceRepairing,
@@ -106,7 +106,7 @@ impl Story {
 }
 
 async fn of_lease(trail: &Trail<'_>, id: LeaseId) -> Result<Story, RpcError> {
-    // Whose a forgotten lease was is not known any more.
+    // The owner of a forgotten lease is not known.
     if !trail.scope.is_all() {
         let seen = trail.context.find(trail.scope, move |view, _| view.lease(id).map(drop));
         seen.await?.ok_or_else(|| RpcError::no_lease(id))?;
@@ -170,7 +170,7 @@ impl Window {
         let mut events = Vec::with_capacity(found.len());
         let mut out = false;
         for event in found {
-            // What the end itself set off is in the same step; later on it is another story, unless the doubt goes on.
+            // Consequences of the end itself are in the same step; later ones are another story, unless the doubt goes on.
             // By time: an entry that tells of no change has the revision of the change before it.
             let follows = event.at_unix_ms <= at || (out && event.at_unix_ms <= at + AFTER_MS);
             // A slot is cleaned after the end.
@@ -184,7 +184,7 @@ impl Window {
     }
 }
 
-/// Whether it can't be leased after this entry, if it could (not) before.
+/// Whether it cannot be leased after this entry, if it could (not) before.
 fn stands(out: bool, event: &StoredEvent) -> bool {
     (out || is_one_of(event, &OUT)) && !is_one_of(event, &BACK)
 }

@@ -9,7 +9,7 @@ use crate::rpc::validate::{Problem, quoted};
 use tonic::{Request, Response, Status, async_trait};
 use wharfinger_core::View;
 
-/// `TrustService`.
+/// The service `TrustService`.
 pub(crate) struct TrustApi(pub(crate) Context);
 
 #[async_trait]

@@ -1,9 +1,9 @@
-//! What a Watch tells: the current state or what changed since a revision, then each change, with bookmarks between.
+//! The stream of a Watch: the current state or the changes since a revision, then each change, with bookmarks between.
 //!
 //! Three promises hold, whatever is slow or restarted:
 //!
 //! * nothing is missed: the watch subscribes before it reads, and reads what it was too slow for;
-//! * no lease goes backwards: what was told in a later state is dropped when it comes again in an earlier one;
+//! * no lease goes backwards: a lease that was sent in a later state is dropped when it comes again in an earlier one;
 //! * the `revision` of a response is safe to resume from: everything up to it has been told. While the current state
 //!   is being told that is revision 0: who is cut off there starts again.
 
@@ -28,7 +28,7 @@ const QUEUE: usize = 256;
 /// Messages that wait for the connection.
 pub(crate) const CHANNEL: usize = 64;
 
-/// What a watch's stream carries.
+/// An item of a watch's stream.
 pub(crate) type Message = Result<pb::WatchResponse, Status>;
 
 /// Tells until the client is gone, the server stops, or there is no way to go on.
@@ -76,13 +76,13 @@ struct Watch<'a, S> {
     revision: watch::Receiver<Revision>,
     /// Everything up to here has been told.
     told: Revision,
-    /// Leases of the current state that were told with a later revision than `told`.
+    /// Leases of the current state that were sent with a later revision than `told`.
     ahead: BTreeMap<LeaseId, Revision>,
 }
 
 impl<'a, S: Source> Watch<'a, S> {
     fn new(source: S, asked: &Watching, out: &'a mpsc::Sender<Message>) -> Self {
-        // Before the first read: what changes during it is told after it.
+        // Before the first read: changes during it are sent after it.
         let changes = source.hub().subscribe(asked.filter.clone(), QUEUE);
         Self {
             filter: Arc::new(asked.filter.clone()),
@@ -151,7 +151,7 @@ impl<'a, S: Source> Watch<'a, S> {
         Ok(())
     }
 
-    /// Reads what changed since what was told last.
+    /// Reads the changes since the last one that was sent.
     async fn catch_up(&mut self) -> Result<(), End> {
         loop {
             let after = self.told;

@@ -154,9 +154,9 @@ pub struct Changes {
 pub struct Forgotten {
     /// The revision after that commit.
     pub revision: Revision,
-    /// Leases.
+    /// Ids of the leases.
     pub leases: Vec<LeaseId>,
-    /// Resources.
+    /// Ids of the resources.
     pub resources: Vec<ResourceId>,
 }
 

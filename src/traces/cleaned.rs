@@ -16,7 +16,7 @@ pub struct Cleaned(Arc<Parts>);
 
 #[derive(Default)]
 struct Parts {
-    /// Whether somebody asks for them.
+    /// Whether traces are on.
     wanted: AtomicBool,
     times: Mutex<Times>,
 }

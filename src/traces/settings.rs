@@ -4,7 +4,7 @@ use std::net::IpAddr;
 use std::path::PathBuf;
 use tonic::codegen::http::Uri;
 
-/// `[traces]`.
+/// The table `[traces]`.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct TraceSettings {
     /// The collector.

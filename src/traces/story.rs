@@ -11,7 +11,7 @@ const CLEAN: &str = "lease.clean";
 const CHECK: &str = "resource.check";
 const BREAK: &str = "lease.break";
 
-/// What the entries of a lease do not say.
+/// Facts that the entries of a lease lack.
 #[derive(Clone, Debug, Default)]
 pub(super) struct Facts {
     /// The entry of the inventory.

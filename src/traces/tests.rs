@@ -4,18 +4,18 @@ use super::ids::{HOLD, LEASE, TraceParent, span_of, trace_of};
 use super::run::{Surroundings, Traces};
 use super::story::{self, Facts, Span};
 use super::{Cleaned, Endpoint, TraceSettings, Unparented};
-use crate::engine::{Handle, WatchHub};
+use crate::engine::testing::TrailWriter;
 use crate::store::{MemoryStore, Store, StoredEvent};
 use crate::telemetry::metrics::Metrics;
 use opentelemetry_proto::tonic::collector::trace::v1::trace_service_server::{TraceService, TraceServiceServer};
 use opentelemetry_proto::tonic::collector::trace::v1::{ExportTraceServiceRequest, ExportTraceServiceResponse};
 use opentelemetry_proto::tonic::trace::v1::Span as OtlpSpan;
 use std::sync::{Arc, Mutex};
-use std::time::{Duration, Instant};
+use std::time::Duration;
 use tokio::net::TcpListener;
-use tokio::sync::mpsc;
+use tokio::time::Instant;
 use tonic::{Request, Response, Status};
-use wharfinger_core::{Batch, Event, EventKind, LeaseId, Provenance, ResourceId, Revision, Subject, Timestamp};
+use wharfinger_core::{Event, EventKind, LeaseId, Provenance, ResourceId, Subject};
 
 const PATIENCE: Duration = Duration::from_secs(30);
 const PARENT: &str = "00-4bf92f3577b34da6a3ce929d0e0e4736-00f067aa0ba902b7-01";
@@ -164,30 +164,24 @@ impl Collector {
     }
 }
 
+/// A trail, and the parts of a server that traces use.
 struct Trail {
+    writer: TrailWriter,
     store: Arc<MemoryStore>,
     around: Surroundings,
-    hub: WatchHub,
-    epoch: crate::store::Epoch,
-    revision: u64,
     metrics: Metrics,
 }
 
 impl Trail {
     async fn new() -> Self {
-        let store = Arc::new(MemoryStore::new());
-        let epoch = store.acquire().await.unwrap();
-        let (hub, metrics) = (WatchHub::new(Revision(0)), Metrics::new());
-        // Nobody answers the engine's mailbox: spans go out without the facts of rows.
-        let (mailbox, rest) = mpsc::channel(1);
-        drop(rest);
-        let handle = Handle::new(mailbox, hub.clone(), store.clone());
+        let (writer, metrics) = (TrailWriter::new().await, Metrics::new());
+        let (handle, store) = (writer.handle.clone(), writer.store.clone());
         let around = Surroundings { handle, store: store.clone(), told: metrics.told(), cleaned: Cleaned::default() };
-        Self { store, around, hub, epoch, revision: 0, metrics }
+        Self { writer, store, around, metrics }
     }
 
     /// A lease that is released, or broken. `trace`: that of its caller.
-    async fn lease(&mut self, number: u8, trace: Option<&str>, end: EventKind) -> LeaseId {
+    async fn lease(&self, number: u8, trace: Option<&str>, end: EventKind) -> LeaseId {
         let id: LeaseId = format!("lse_0000000000000000000000000{number}").parse().unwrap();
         for kind in [EventKind::LeasePreparing, EventKind::LeaseActive, end] {
             let caller = (kind == EventKind::LeasePreparing).then(|| Provenance {
@@ -199,23 +193,13 @@ impl Trail {
                 method: Arc::from("Lease"),
                 trace: trace.map(Arc::from),
             });
-            let base = Revision(self.revision);
-            self.revision += 1;
-            let event = Event {
-                revision: Revision(self.revision),
-                at: Timestamp(crate::clock::wall_ms()),
-                kind,
-                actor: Arc::from("local"),
-                subject: Subject::Lease(id),
-                pool: Some(Arc::from("hosts")),
-                resource: None,
-                lease: Some(id),
-                detail: Arc::from(""),
-                caller: caller.map(Arc::new),
+            let about = |event: &mut Event| {
+                event.actor = Arc::from("local");
+                event.subject = Subject::Lease(id);
+                event.lease = Some(id);
+                event.caller = caller.map(Arc::new);
             };
-            let batch = Batch { base, revision: Revision(self.revision), events: vec![event], ..Batch::default() };
-            self.store.commit(&batch, self.epoch).await.unwrap();
-            self.hub.publish(&batch);
+            self.writer.write(kind, about).await;
         }
         id
     }
@@ -239,7 +223,7 @@ fn traces_of(spans: &[OtlpSpan]) -> Vec<(String, Vec<u8>)> {
 
 #[tokio::test]
 async fn a_collector_that_is_down_gets_the_spans_when_it_is_there() {
-    let mut trail = Trail::new().await;
+    let trail = Trail::new().await;
     // Its port is not listened on yet.
     let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
     let address = format!("http://{}", listener.local_addr().unwrap());
@@ -284,7 +268,7 @@ async fn a_collector_that_is_down_gets_the_spans_when_it_is_there() {
 
 #[tokio::test]
 async fn refused_spans_are_given_up_and_failed_leases_have_traces_of_their_own() {
-    let mut trail = Trail::new().await;
+    let trail = Trail::new().await;
     let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
     let address = format!("http://{}", listener.local_addr().unwrap());
     let collector = Collector::default();

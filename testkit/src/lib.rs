@@ -1,4 +1,4 @@
-//! What the tests need of the machine: programs, privileges, and a lane of their own among the tests that run beside them.
+//! Needs of the tests: programs, privileges, and a lane of their own among the tests that run beside them.
 
 mod cgroup;
 mod lane;

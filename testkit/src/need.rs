@@ -11,7 +11,7 @@
 use std::fmt;
 use std::io::Write;
 
-/// What a test may need.
+/// A program or privilege that a test may need.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Need {
     /// Mounts, users, namespaces.
@@ -102,7 +102,7 @@ impl fmt::Display for Need {
     }
 }
 
-/// What to do with a need.
+/// The treatment of a need.
 #[derive(Debug, PartialEq, Eq)]
 enum Decision {
     Run,

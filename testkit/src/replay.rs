@@ -15,6 +15,7 @@ const LONGEST: usize = 4_096;
 ///
 /// # Panics
 /// The function panics, or there are fewer than four inputs. The input at fault is written to the folder for temporary files.
+#[expect(clippy::disallowed_methods, reason = "it has no runtime")]
 pub fn replay(repository: &Path, target: &str, run: fn(&[u8])) {
     let folder = repository.join("fuzz/corpus").join(target);
     let entries = std::fs::read_dir(&folder).unwrap_or_else(|error| panic!("{}: {error}", folder.display()));

@@ -15,7 +15,7 @@ pub(crate) struct Programs {
     pub(crate) axe: String,
 }
 
-/// What `./test.sh` has installed.
+/// The programs that `./test.sh` has installed.
 pub(crate) fn programs() -> Option<Programs> {
     let (chromium, driver) = (PathBuf::from("/usr/bin/chromium"), PathBuf::from("/usr/bin/chromedriver"));
     let axe = std::fs::read_to_string(std::env::var_os("WHARFINGER_AXE")?).ok()?;
@@ -198,7 +198,7 @@ impl Browser {
         self.wait(&format!("{text:?}"), || self.text().contains(text).then_some(()));
     }
 
-    /// What the console has said since the last time, from warnings on.
+    /// Messages of the console since the last time, from warnings on.
     pub(crate) fn complaints(&self) -> Vec<String> {
         let log = self.ask("POST", "/se/log", Some(&json!({ "type": "browser" }))).unwrap();
         let entries = log.as_array().cloned().unwrap_or_default();

@@ -237,7 +237,7 @@ fn leases_go_on_when_the_leader_of_servers_with_tls_dies_under_load() {
     assert!(released.status.success());
 }
 
-/// What a listener in the leader's place got.
+/// Bytes that a listener in the leader's place got.
 async fn attracted(listener: tokio::net::TcpListener, tls: Option<&ServerTls>) -> Vec<u8> {
     let end = tokio::time::Instant::now() + Duration::from_secs(4);
     let mut got = Vec::new();
@@ -260,7 +260,7 @@ async fn attracted(listener: tokio::net::TcpListener, tls: Option<&ServerTls>) -
     got
 }
 
-/// Who can write the row of the leader attracts no call, unless it has the certificate of a server.
+/// A program that can write the row of the leader attracts no call, unless it has the certificate of a server.
 #[test]
 fn a_forged_row_of_the_leader_attracts_nothing() {
     let Some(cluster) = shared() else { return };

@@ -1,4 +1,4 @@
-//! What a lease starts ends with it, wherever it went, and takes no more than its share.
+//! Processes of a lease end with it, wherever they went, and take no more than its share.
 
 use crate::sshd::{Sshd, skip};
 use crate::support::{Server, repository, text};

@@ -111,7 +111,7 @@ fn a_move_to_postgresql_with_leases_live() {
     });
     assert!(!seen.lock().unwrap().contains(&Watched::Resync), "they resumed where they were");
     watching.iter().for_each(tokio::task::JoinHandle::abort);
-    // What happened before is in the trail too.
+    // Earlier events are in the trail too.
     let trail = server.cli(&["events", "--lease", &leases[0].id]);
     assert!(done(&trail).contains("lease.active"));
 }

@@ -1,5 +1,5 @@
 //! No false break: many idle leases on many hosts, a fifth of all packets lost, both processors busy, the broker stopped
-//! and let go on. Nobody is dead, so nobody may lose anything.
+//! and let go on. No host is dead, so no holder may lose anything.
 //!
 //! Short always; with WHARFINGER_LONG=1 in the size of issue 3: 50 hosts, 1,000 leases, five minutes.
 
@@ -28,7 +28,7 @@ struct Size {
     loss: Faulty,
 }
 
-/// What loses packets.
+/// The direction that loses packets.
 #[derive(Clone, Copy, PartialEq, Eq)]
 enum Faulty {
     /// nftables: one in five.
@@ -65,7 +65,7 @@ const LONG: Size = Size {
     loss: Faulty::Network,
 };
 
-/// One lease in so many is kept by a guard that renews it; the others have a TTL longer than the test.
+/// Number of leases of which one is kept by a guard that renews it; the others have a TTL longer than the test.
 const KEPT: usize = 10;
 
 /// A loop on each processor.
@@ -88,7 +88,7 @@ impl Drop for Busy {
     }
 }
 
-/// What the watch told: what each lease is now, and which were in doubt at any time.
+/// Events of the watch: the state of each lease now, and the leases that were in doubt at any time.
 #[derive(Default)]
 struct Told {
     state: BTreeMap<String, LeaseState>,
@@ -118,7 +118,7 @@ fn long() -> bool {
 
 fn nobody_is_broken(size: Size) {
     let _alone = quiet();
-    // Each sshd listens at the addresses of ten hosts: it can't do so at more than sixteen.
+    // Each sshd listens at the addresses of ten hosts: it cannot do so at more than sixteen.
     let port = free_port();
     let [.., third, _] = Sshd::start().address.octets();
     let addresses: Vec<Ipv4Addr> = (0..size.hosts).map(|n| Ipv4Addr::new(127, 77, third, 150 + n)).collect();

@@ -10,7 +10,7 @@ use wharfinger::client::{Client, Watched};
 use wharfinger::pb;
 use wharfinger::pb::{LeaseRequest, LeaseState, Outcome, Selector};
 
-/// What differs from the defaults; lines of TOML.
+/// Settings that differ from the defaults; lines of TOML.
 #[derive(Clone, Copy, Default)]
 pub(crate) struct Settings {
     /// Of the pool `hosts`.
@@ -95,7 +95,7 @@ impl Farm {
         self.server.reload();
     }
 
-    /// Asks, and does not wait. A TTL of ten minutes, so that nobody has to renew.
+    /// Asks, and does not wait. A TTL of ten minutes needs no renewal.
     pub(crate) fn ask(&self, pool: &str, holder: &str, replace: bool) -> pb::Lease {
         let request = LeaseRequest {
             holder: holder.into(),
@@ -125,7 +125,7 @@ impl Farm {
         self.server.wait(&format!("{lease} to be told {what}"), || self.was_told(lease, since, &fits))
     }
 
-    /// The same, as far as it was told by now.
+    /// The same, as far as its events have come by now.
     pub(crate) fn was_told(&self, lease: &str, since: SystemTime, fits: impl Fn(&pb::Lease) -> bool) -> Option<Seen> {
         let seen = self.seen.lock().unwrap();
         seen.iter().find(|seen| seen.lease.id == lease && seen.at >= since && fits(&seen.lease)).cloned()

@@ -1,4 +1,4 @@
-//! Faults of the network, of nobody but the addresses of a test's own: a table of nftables that is gone with the value.
+//! Faults of the network, at the addresses of a test's own alone: a table of nftables that is gone with the value.
 
 use std::io::Write;
 use std::net::Ipv4Addr;
@@ -20,12 +20,12 @@ pub(crate) fn skip(test: &str) -> bool {
 }
 
 impl Loss {
-    /// Every packet to and from these addresses is lost, and nobody is told.
+    /// Every packet to and from these addresses is lost, without an error.
     pub(crate) fn of_all(addresses: &[Ipv4Addr]) -> Self {
         Self::new(addresses, "counter drop")
     }
 
-    /// One in so many.
+    /// Number of packets of which one is lost.
     pub(crate) fn of_one_in(n: u32, addresses: &[Ipv4Addr]) -> Self {
         Self::new(addresses, &format!("numgen random mod {n} 0 counter drop"))
     }

@@ -38,7 +38,7 @@ fn every_verb_works_through_a_server_that_follows() {
     let lease = through.json(&["lease", "--pool", "hosts", "--ttl", "1h", "--wait", "30s"])["lease"].clone();
     assert_eq!((&lease["state"], &lease["principal"]), (&"ACTIVE".into(), &"local".into()), "{lease}\n{}", farm.logs());
     let (id, resource) = (lease["id"].as_str().unwrap(), lease["resource_id"].as_str().unwrap());
-    // What was made through one is there for all.
+    // A lease that was made through one is there for all.
     for server in [through, other, &farm.servers[leader]] {
         assert_eq!(server.json(&["get", id])["fencing_token"], lease["fencing_token"]);
     }
@@ -67,7 +67,7 @@ fn every_verb_works_through_a_server_that_follows() {
     };
     let said = health(&["health"]);
     assert!(said.contains("exit Some(0)"), "{said}");
-    // Who leads, since when, and how far the others follow.
+    // The leader, the begin of its lead, and the distance of the others.
     let said = health(&["--json", "servers"]);
     let (start, end) = (said.find('{').unwrap(), said.rfind('}').unwrap());
     let told: serde_json::Value = serde_json::from_str(&said[start..=end]).unwrap();
@@ -174,7 +174,7 @@ fn a_watch_goes_on_when_its_server_takes_over() {
         runtime.block_on(async move {
             let mut api = LeaseServiceClient::connect(address).await.unwrap();
             let mut lease = api.lease(request(&format!("w{number}"), 30)).await;
-            // While nobody leads it is told to come again.
+            // Without a leader the answer is to come again.
             while lease.as_ref().is_err_and(|status| status.code() == Code::Unavailable) {
                 tokio::time::sleep(Duration::from_millis(100)).await;
                 lease = api.lease(request(&format!("w{number}"), 30)).await;
@@ -198,7 +198,7 @@ fn a_watch_goes_on_when_its_server_takes_over() {
     assert!(!farm.servers[follower].log().contains("loading it"), "it went on from what it followed:\n{}", farm.logs());
 }
 
-/// The leader is paused with calls that were passed on to it: their callers are told, and find their leases with the next.
+/// The leader is paused with calls that were passed on to it: their callers get an error, and find their leases with the next.
 #[test]
 fn a_call_that_was_passed_on_to_a_leader_that_hangs_is_told() {
     let Some(cluster) = shared() else { return };

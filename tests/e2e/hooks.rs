@@ -191,7 +191,7 @@ fn each_entry_arrives_over_a_dead_receiver_and_sigkills_between_event_and_delive
     server.run();
     server.wait("the hook to begin", || server.log().contains("serving").then_some(()));
     life(&server);
-    // Nobody listens: one line says so, leases go on, and the trail keeps the entries.
+    // No receiver listens: one line says so, leases go on, and the trail keeps the entries.
     server.wait("the line of the hook", || server.log().contains("the hook cannot deliver").then_some(()));
     life(&server);
     assert_eq!(server.log().matches("the hook cannot deliver").count(), 1, "{}", server.log());

@@ -93,7 +93,7 @@ fn a_wrong_key_is_told_and_the_lease_waits() {
     let work = tempfile::tempdir().unwrap();
     let server = serve(&[("a", &a)], work.path());
     waits_with(&server, "AUTH_FAILED");
-    // The operator mends it; nobody has to do anything else.
+    // The operator mends it; no other act is needed.
     a.revoke(false);
     let lease = server.json(&["ls"])["leases"][0]["id"].as_str().unwrap().to_string();
     server.wait("the lease to be served", || (server.json(&["get", &lease])["state"] == "ACTIVE").then_some(()));

@@ -103,7 +103,7 @@ fn a_conflict_or_a_refusal_is_the_callers_and_taints_nothing() {
     assert_eq!(refused.status.code(), Some(65), "{}", text(&refused));
     assert!(stderr(&refused).contains("main is closed, says Ada"), "{}", text(&refused));
 
-    // What can't land is said before a lease is asked for.
+    // A result that cannot land is reported before a lease is asked for.
     let wrong = server.cli(&["run", "--pool", "copies", "--land", "a..b", "--", "true"]);
     assert_eq!(wrong.status.code(), Some(65), "{}", text(&wrong));
     assert!(!stderr(&wrong).contains("lease "), "{}", text(&wrong));

@@ -1,6 +1,6 @@
 //! A proxy in front of one host that makes of TCP what a network does that loses two packets in five, and delays all.
 //!
-//! What is lost comes later: after 200 ms, or 600, or 1400, as TCP sends it again. What follows waits behind it.
+//! A lost packet comes later: after 200 ms, or 600, or 1400, as TCP sends it again. The next ones wait behind it.
 
 use std::io::{Read, Write};
 use std::net::{Shutdown, SocketAddr, TcpListener, TcpStream};
@@ -8,7 +8,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::time::Duration;
 
-/// Of a hundred packets so many are lost.
+/// Percentage of packets that are lost.
 const LOST_PER_CENT: u64 = 40;
 
 /// Each is late by up to this.

@@ -48,7 +48,7 @@ fn reboot(farm: &mut Farm, name: &str) {
     let before = machine(farm, name)["resource_id"].clone();
     farm.host(name).kill_hard();
     if let Some(id) = before.as_str() {
-        // What is set apart is left alone, reachable or not.
+        // A machine that is set apart is left alone, reachable or not.
         farm.server.wait("the host to be given up", || {
             let state = farm.server.json(&["resource", id])["state"].clone();
             (state == "GONE" || state == "QUARANTINED").then_some(())

@@ -1,4 +1,4 @@
-//! Many watches over three servers, and one event that all of them want (the host of all leases is taken away): everyone is told, and what that costs is printed.
+//! Many watches over three servers, and one event that all of them want (the host of all leases is taken away): each gets it, and the cost is printed.
 //! Some hundred always, ten thousand with WHARFINGER_LONG=1:
 //! `WHARFINGER_LONG=1 cargo test --test e2e many_watches:: -- --nocapture | grep WATCHES`.
 
@@ -13,7 +13,7 @@ use wharfinger::pb::lease_service_client::LeaseServiceClient;
 use wharfinger::pb::watch_response::Event;
 use wharfinger::pb::{LeaseState, WatchRequest};
 
-/// Leases that the event concerns: each watch is told of each.
+/// Leases that the event concerns: each watch gets each.
 const LEASES: usize = 5;
 /// Watches of one connection.
 const STREAMS: usize = 50;
@@ -90,13 +90,13 @@ fn one_event_is_told_to_every_watch_on_every_server() {
                     }
                 }
                 told.fetch_add(1, Ordering::SeqCst);
-                // It stays open until all are told.
+                // It stays open until all have their events.
                 ready.wait().await;
             }));
         }
     }
     runtime.block_on(async { tokio::time::timeout(PATIENCE * 3, ready.wait()).await }).expect("all watches are open");
-    // What the watches cost at their start is over when no server has anything to do.
+    // The cost of the watches at their start is over when no server has anything to do.
     let spent = || pids.iter().map(|pid| ticks(*pid)).sum::<u64>();
     let (mut last, start) = (spent(), Instant::now());
     loop {

@@ -1,4 +1,4 @@
-//! What a person reads: why a lease waited in vain, and the log of the server.
+//! Messages for people: why a lease waited in vain, and the log of the server.
 
 use crate::hosts::pools;
 use crate::sshd::{Sshd, skip};

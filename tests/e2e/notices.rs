@@ -41,7 +41,7 @@ impl Scene {
         PathBuf::from(format!("/proc/{sshd}/root/mnt/notice"))
     }
 
-    /// The operator says when; the holder is told within the budget. Returns the end that it is told.
+    /// The operator announces an end; the holder is notified within the budget. Returns the end that it gets.
     fn announce(&mut self, seconds: u64) -> SystemTime {
         let file = self.drop_file();
         let written = SystemTime::now();
@@ -58,7 +58,7 @@ impl Scene {
         end
     }
 
-    /// The holder is told that there will be no end, and works on past the time that was announced.
+    /// The holder is notified that there will be no end, and works on past the time that was announced.
     fn called_off(&self, since: SystemTime, end: SystemTime) {
         let farm = &self.farm;
         farm.told(&self.lease.id, since, "that it is called off", |lease| lease.ends_at.is_none());
@@ -90,7 +90,7 @@ fn an_announced_reboot_moves_the_work_before_the_host_is_gone() {
     let end = scene.announce(10);
     let farm = &scene.farm;
     assert_eq!(farm.resource(&scene.host.id).state(), ResourceState::Draining);
-    // It has a free slot, and nobody gets it: the third waits until the other host has one.
+    // It has a free slot, which is not granted: the third waits until the other host has one.
     let others: Vec<pb::Lease> = (0..3).map(|n| farm.ask("hosts", &format!("other {n}"), false)).collect();
     let first: Vec<pb::Lease> = others[..2].iter().map(|other| farm.active(&other.id).lease).collect();
     assert!(first.iter().all(|other| other.resource_id != scene.host.id), "{first:#?}");
@@ -128,7 +128,7 @@ fn an_announced_reboot_moves_the_work_before_the_host_is_gone() {
         "TABLE | planned reboot | replacement ACTIVE {} ms after the end",
         next.at.duration_since(end).unwrap().as_millis()
     );
-    // While the machine waits for its reboot, nobody is sent to it again.
+    // While the machine waits for its reboot, no lease is placed on it again.
     let again = farm.ask("hosts", "again", false);
     let again = farm.active(&again.id).lease;
     assert_eq!(again.resource_id, next_host.id);
@@ -137,7 +137,7 @@ fn an_announced_reboot_moves_the_work_before_the_host_is_gone() {
         assert_eq!(farm.get(&late.id).state(), LeaseState::Queued, "{:#?}", farm.server.resources());
     });
 
-    // Now it reboots, and comes back without the file; whoever waited is served there.
+    // Now it reboots, and comes back without the file; the waiting lease is served there.
     let (item, revision) = (scene.host.item.clone(), scene.farm.revision());
     let sshd = scene.farm.host(&item);
     sshd.kill_hard();

@@ -94,7 +94,7 @@ fn an_open_tab_shows_a_dead_host_and_three_clicks_lead_to_the_cause() {
     browser.reads("Life");
     browser.wait("the lanes", || browser.text().contains("resource.suspect").then_some(()));
     picture(&browser, "resource", 1280, "dark");
-    // A killed server is said, and the tab comes back by itself.
+    // The tab shows that the server was killed, and comes back by itself.
     browser.go(&page);
     browser.reads("Attention");
     farm.server.kill();

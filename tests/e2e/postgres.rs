@@ -85,7 +85,7 @@ fn sigkill_of_postgresql_under_load() {
     });
 }
 
-/// The database is stopped for longer than a lease lives. Its holder can't renew, so it does not expire; a build with a longer
+/// The database is stopped for longer than a lease lives. Its holder cannot renew, so it does not expire; a build with a longer
 /// TTL goes on.
 #[test]
 fn a_database_that_is_away_breaks_no_lease() {
@@ -146,7 +146,7 @@ fn a_second_server_ends_the_first() {
     assert_eq!(lease["state"], "ACTIVE");
 }
 
-/// What is wrong with the way to the database is said at the start, with an exit code that a supervisor understands.
+/// A fault on the way to the database is reported at the start, with an exit code that a supervisor understands.
 #[test]
 fn a_server_that_cannot_reach_its_database_says_why() {
     let Some(cluster) = shared() else { return };

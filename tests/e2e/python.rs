@@ -50,7 +50,7 @@ fn a_watch_that_broke_is_resumed_by_revision_and_misses_no_end() {
     let printed = String::from_utf8_lossy(&held.stdout).to_string();
     let (id, revision) = printed.trim().split_once(' ').unwrap();
 
-    // The lease ends while nobody watches, and the server dies in between.
+    // The lease ends while it has no watch, and the server dies in between.
     let released = server.cli(&["release", id]);
     assert!(released.status.success(), "{}", text(&released));
     server.kill();

@@ -68,7 +68,7 @@ fn a_spot_host_is_terminated_under_a_working_copy() {
         farm.release(&lease.id, Outcome::Ok);
         next = farm.ask("copies", &format!("later {n}"), false);
     }
-    // One commit: nobody saw the host gone and its leases alive.
+    // One commit: no reader saw the host gone and its leases alive.
     let events = farm.events(0);
     let at = |kind: &str, id: &str| {
         let found = events.iter().find(|e| e.kind == kind && (e.resource_id == id || e.lease_id == id));
@@ -200,7 +200,7 @@ fn an_inventory_entry_is_disabled_under_a_long_lease() {
     let long = farm.active(&farm.ask("hosts", "long", false).id).lease;
     farm.disable(&["a"]);
     farm.until(&long.resource_id, ResourceState::Draining);
-    // There is a free slot, and nobody gets it; nobody fails either.
+    // There is a free slot, and no lease gets it; none fails either.
     let waiter = farm.ask("hosts", "waiter", false);
     waits(&farm, &waiter, "HELD");
     // The live one works on.

@@ -18,7 +18,7 @@ pub(crate) struct Server {
     pub(crate) address: String,
     /// The database, relative to the folder.
     pub(crate) store: &'static str,
-    /// What it has in its environment beside ours.
+    /// Variables of its environment beside those of the test.
     pub(crate) env: Vec<(&'static str, String)>,
     /// The lines of [store], if they are others.
     pub(crate) engine: Option<String>,
@@ -35,7 +35,7 @@ impl Drop for Server {
     }
 }
 
-/// A port of 127.0.0.1 that nobody has, and that nobody gets by chance while its server is killed and started again: it
+/// A port of 127.0.0.1 that no program has, and that none gets by chance while its server is killed and started again: it
 /// lies below those that the kernel gives to connections (from 32768 on).
 pub(crate) fn free_port() -> u16 {
     static NEXT: AtomicU32 = AtomicU32::new(0);
@@ -174,7 +174,7 @@ impl Server {
         }
     }
 
-    /// SIGHUP.
+    /// Sends SIGHUP.
     pub(crate) fn reload(&self) {
         signal(self.child.as_ref().unwrap().id(), "HUP");
     }
@@ -233,7 +233,7 @@ impl Server {
         }
     }
 
-    /// Waits until so many resources of a pool are in a state.
+    /// Waits until this number of resources of a pool is in a state.
     pub(crate) fn wait_for_state(&self, pool: &str, state: &str, count: usize) -> Vec<serde_json::Value> {
         self.wait(&format!("{count} {state} in {pool}"), || {
             let fitting: Vec<_> =
@@ -259,7 +259,7 @@ pub(crate) fn signal(pid: u32, name: &str) {
     assert!(status.success(), "kill -{name} {pid}");
 }
 
-/// What a command printed.
+/// The output of a command.
 pub(crate) fn text(output: &Output) -> String {
     format!(
         "exit {:?}\nstdout: {}\nstderr: {}",

@@ -1,7 +1,7 @@
-//! What happens when a host fails: a row of the table in docs/operations.md each, on real sshd and git.
+//! The course of events when a host fails: a row of the table in docs/operations.md each, on real sshd and git.
 //!
 //! Two hosts with one slot each, one working copy at most, default settings unless a row says otherwise. A holder has the
-//! copy and asked for a replacement; another waits for one. The host under the copy is hurt, and what was told when is
+//! copy and asked for a replacement; another waits for one. The host under the copy is hurt, and the times of the events are
 //! read from the audit trail and from a watch, and printed: `cargo test --test e2e table:: -- --nocapture | grep TABLE`.
 
 use crate::farm::{Farm, NAMES, Settings, send};
@@ -17,7 +17,7 @@ use wharfinger::pb;
 use wharfinger::pb::{LeaseState, Outcome, ResourceState};
 use wharfinger_testkit::{Need, need};
 
-/// Who holds what when the fault comes.
+/// The holders and their leases when the fault comes.
 struct Scene {
     farm: Farm,
     lease: pb::Lease,
@@ -192,7 +192,7 @@ fn hung() {
     }
 }
 
-/// What an operator may set who can't wait that long.
+/// Settings of an operator who cannot wait that long.
 #[test]
 fn hung_with_shorter_times() {
     if skip("table::hung_with_shorter_times") {
@@ -231,7 +231,7 @@ fn black_holed_row() -> Duration {
     broken
 }
 
-/// What a silent host's lease breaks for. Its doubt began with the probe or with the end of its connection, whichever
+/// Reasons for which a silent host's lease breaks. Its doubt began with the probe or with the end of its connection, whichever
 /// was first.
 fn silent(scene: &Scene) -> [&'static str; 3] {
     let first = scene.farm.server.wait("the doubt", || {
@@ -359,7 +359,7 @@ fn replaced() {
     let fault = scene.hurt(|farm, host| farm.host(host).restart_with_new_host_key());
     let reasons = ["PARENT_GONE", "RESOURCE_GONE", "CONNECTION_LOST"];
     scene.breaks("replaced", &fault, &reasons, "HOST_REPLACED", true);
-    // Nobody trusts the stranger.
+    // The stranger is not trusted.
     let item = scene.host.item.clone();
     let hosts = scene.farm.server.resources();
     assert!(!hosts.iter().any(|r| r["item"] == *item && r["state"] == "READY"), "{hosts:#?}");

@@ -75,7 +75,7 @@ fn each_team_sees_its_own_leases_and_an_operator_sees_all() {
     }
     assert!(ops.cli(&server, &["resources"]).status.success());
 
-    // What runs for a lease does not speak for its holder.
+    // A process of a lease does not speak for its holder.
     let script = "echo token=${WHARFINGER_AUTH_TOKEN:-none}";
     let ran = web.cli(&server, &["exec", "--local", "--pool", "hosts", "--", "sh", "-c", script]);
     assert!(ran.status.success() && String::from_utf8_lossy(&ran.stdout).contains("token=none"), "{}", text(&ran));

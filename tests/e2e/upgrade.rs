@@ -102,7 +102,7 @@ fn a_database_of_schema_3_is_served_and_its_queue_goes_on() {
     let new = server.json(&["lease", "--pool", "ready", "--wait", "60s"])["lease"].clone();
     assert_eq!(new["state"], "ACTIVE", "{new}");
 
-    // What an operator set is there, and so is the audit trail of the former server.
+    // The orders of an operator are there, and so is the audit trail of the former server.
     let pools = server.json(&["pools"]).to_string();
     assert!(pools.contains("the whole pool"), "{pools}");
     let events = server.json(&["events", "--lease", QUEUED[0]]).to_string();

@@ -1,4 +1,4 @@
-//! What holders and operators say of failures, by the command line, on real working copies: hold, report, why, drains by
+//! Reports and orders of holders and operators on failures, by the command line, on real working copies: hold, report, why, drains by
 //! configuration, dry runs, whose fault it was.
 
 use crate::support::{LOCAL, Server, local, repository, text};
@@ -26,7 +26,7 @@ fn path_of(lease: &Value) -> PathBuf {
     PathBuf::from(lease["access"]["path"].as_str().unwrap())
 }
 
-/// An active lease on a working copy; nobody renews it, so it has time.
+/// An active lease on a working copy. It is not renewed, so it has time.
 fn lease(server: &Server, more: &[&str]) -> Value {
     let mut args = vec!["lease", "--pool", "copies", "--ttl", "1h", "--wait", "1m"];
     args.extend(more);
@@ -84,7 +84,7 @@ fn a_failed_builds_copy_is_kept_until_the_hold_is_over() {
     // A shell in it, as the message says.
     assert_eq!(done(&server, &["ssh", &kept, "--", "cat", "clue.txt"]), "clue\n");
 
-    // Others go elsewhere, one after the other, and nobody comes near it.
+    // Others go elsewhere, one after the other, and none comes near it.
     for _ in 0..3 {
         let other = lease(&server, &[]);
         assert_ne!(resource_of(&other), kept);
@@ -93,7 +93,7 @@ fn a_failed_builds_copy_is_kept_until_the_hold_is_over() {
     }
     assert!(is_in_state(&server, &kept, "QUARANTINED") && clue.exists());
 
-    // Looked at for long enough: it comes back by way of a check, and is clean for whoever gets it.
+    // Looked at for long enough: it comes back by way of a check, and is clean for its next holder.
     let said = done(&server, &["hold", &kept, "--for", "1s", "--reason", "nearly done"]);
     assert!(said.contains("QUARANTINED: kept by local until "), "{said}");
     until_state(&server, &kept, "READY");
@@ -121,7 +121,7 @@ fn a_hold_under_a_live_lease_lets_it_go_on() {
         "{said}"
     );
     assert_eq!(server.json(&["get", &id(&held)])["state"], "ACTIVE");
-    // Whoever looks at the list sees why it gives no leases.
+    // The list shows why it gives no leases.
     assert!(done(&server, &["resources", "--pool", "copies"]).contains("strange timings"));
     let other = lease(&server, &[]);
     assert_ne!(resource_of(&other), resource_of(&held));
@@ -201,7 +201,7 @@ fn a_pool_that_is_disabled_drains_as_its_policy_says_and_serves_again() {
             assert_eq!(server.json(&["get", &id(&held)])["state"], "ACTIVE");
             assert!(path_of(&held).join("hello.txt").exists());
         }
-        // Whoever comes now waits; nothing fails.
+        // New requests wait; nothing fails.
         let waiting = server.json(&["lease", "--pool", "copies", "--ttl", "1h"])["lease"].clone();
         assert_eq!(waiting["state"], "QUEUED", "{policy}");
         if !breaks {
@@ -236,7 +236,7 @@ fn a_drain_that_is_called_off_leaves_the_lease_and_its_copy_in_service() {
 fn why_tells_notice_doubt_break_and_successor_in_order() {
     let server = local();
     let held = lease(&server, &["--replace"]);
-    // What is announced for the host belongs to the story of the lease on its copy.
+    // A notice for the host belongs to the story of the lease on its copy.
     std::fs::write(server.folder.path().join("hosts/notice"), "at-risk a disk reports errors\n").unwrap();
     let host = server.json(&["resource", &resource_of(&held)])["parent_id"].as_str().unwrap().to_string();
     server.wait("the notice", || (!server.json(&["resource", &host])["at_risk"].is_null()).then_some(()));

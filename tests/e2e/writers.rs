@@ -82,11 +82,11 @@ fn held_by(farm: &Farm, holder: &str) -> pb::Lease {
     };
     let found = farm.runtime.block_on(farm.client.list(request)).unwrap().leases;
     let id = found.first().unwrap_or_else(|| panic!("{holder} has no lease")).id.clone();
-    // What it held is told only of one that was active.
+    // Its resource is shown only if it was active.
     farm.active(&id).lease
 }
 
-/// A build that writes its token so many times, deaf to signals, with a child in a session of its own that writes too.
+/// A build that writes its token a number of times, deaf to signals, with a child in a session of its own that writes too.
 fn writer(farm: &Farm, pool: &str, holder: &str, times: u32) -> Child {
     let script = format!(
         "trap '' TERM HUP INT\n\
@@ -106,7 +106,7 @@ fn writer(farm: &Farm, pool: &str, holder: &str, times: u32) -> Child {
         .unwrap()
 }
 
-/// What runs on this machine for a lease, but for zombies. The client itself carries no such mark.
+/// Processes on this machine of a lease, but for zombies. The client itself carries no such mark.
 fn processes_of(lease: &str) -> Vec<u32> {
     let mark = format!("WHARFINGER_LEASE={lease}");
     let entries = std::fs::read_dir("/proc").unwrap().filter_map(Result::ok);

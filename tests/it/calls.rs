@@ -214,7 +214,7 @@ async fn a_call_that_the_recovered_core_does_not_name_is_ended_before_others_sta
     assert_eq!(world.fake.overlaps(), []);
 }
 
-/// What a report during a check asked for is not stored: a check that began before it must not clear the resource.
+/// The check that a report asked for during a check is not stored: one that began before it must not clear the resource.
 #[tokio::test]
 async fn a_check_under_way_is_asked_anew_after_a_recovery() {
     let world = world(pool(1, 2)).await;

@@ -1,4 +1,4 @@
-//! What the crates bring along, and what they need to be published. `cargo` answers, and nothing is built.
+//! Dependencies of the crates, and the metadata for publishing them. `cargo` answers, and nothing is built.
 
 use serde_json::Value;
 use std::collections::{BTreeMap, BTreeSet};

@@ -1,4 +1,4 @@
-//! What is installed beside the binary.
+//! Files that are installed beside the binary.
 
 use std::path::{Path, PathBuf};
 use std::process::Command;

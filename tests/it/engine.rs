@@ -10,7 +10,7 @@ use wharfinger_adapter::{Failure, NoticeKind, NoticeTarget, Traits, Verdict, Wal
 use wharfinger_core::{
     AdminRequest, AdminVerb, Batch, BlockerCode, Brake, Caller, Claim, DoubtPolicy, EventKind, Input, Isolation,
     Labels, Lease, LeaseId, LeaseRequest, LeaseState, Limits, Millis, Outcome, PoolConfig, Reply, ResourceId,
-    ResourceState, Scope, Selector, Texts, Timeouts, Timestamp,
+    ResourceState, Scope, Selector, Timeouts, Timestamp,
 };
 use wharfinger_fake::{Call, Fake};
 
@@ -86,21 +86,8 @@ async fn world_on(store: MemoryStore, pools: Vec<(PoolConfig, Fake)>, effects: E
 
 pub(crate) fn request(id: &str) -> LeaseRequest {
     LeaseRequest {
-        request_id: Arc::from(id),
-        caller: Caller::sole_tenant("test"),
         holder: Arc::from(id),
-        claims: vec![Claim { selector: Arc::new(Selector::pool("pool")), count: 1, params: Arc::new(Texts::new()) }],
-        priority: 0,
-        ttl: None,
-        queue_for: None,
-        no_queue: false,
-        expected: None,
-        tags: Arc::new(Texts::new()),
-        independent: false,
-        replace: false,
-        work: None,
-        avoid: Vec::new(),
-        total: None,
+        ..LeaseRequest::new(Caller::sole_tenant("test"), id, vec![Claim::of(Selector::pool("pool"), 1)])
     }
 }
 

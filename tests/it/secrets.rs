@@ -180,7 +180,7 @@ fn wanted(id: &str, pool: &str) -> pb::LeaseRequest {
     }
 }
 
-/// What is logged.
+/// The log.
 #[derive(Clone, Default)]
 struct Log(Arc<Mutex<Vec<u8>>>);
 
@@ -342,7 +342,7 @@ async fn a_secret_is_in_the_answers_to_its_owner_and_nowhere_else() {
         }
     }
 
-    // What the core holds, what is stored, what followers are fed.
+    // The rows of the core, of the store, and of followers.
     let held = world.handle.read(|core, _| format!("{:?}", core.leases(None).collect::<Vec<_>>())).await.unwrap();
     clean("the core", held.as_bytes());
     clean_files(world.folder.path());

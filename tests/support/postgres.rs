@@ -16,7 +16,8 @@ use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
 use std::sync::OnceLock;
 use std::sync::atomic::{AtomicU32, Ordering};
-use std::time::{Duration, Instant};
+use std::time::Duration;
+use tokio::time::Instant;
 use wharfinger_testkit::{Need, lane, need};
 
 /// The password of the user `wharfinger`; the user `postgres` has none, on the socket only.
@@ -88,7 +89,7 @@ pub(crate) fn as_owner(program: &Path) -> Command {
     command
 }
 
-/// What ends a server and removes its data.
+/// The end of a server, and the removal of its data.
 enum EndsWith<'a> {
     /// This process, or the end of the value.
     Us,
@@ -119,7 +120,7 @@ fn run(command: &mut Command) {
     assert!(output.status.success(), "{command:?}: {text}");
 }
 
-/// A port that nobody gets by chance while the server is down: below those that the kernel gives to connections, one of
+/// A port that no other program gets by chance while the server is down: below those that the kernel gives to connections, one of
 /// which would otherwise connect to itself there.
 fn free_port() -> u16 {
     static NEXT: AtomicU32 = AtomicU32::new(0);
@@ -257,7 +258,7 @@ impl Cluster {
         let _ = server.wait();
     }
 
-    /// SIGINT: open transactions are undone, clients are told.
+    /// SIGINT: open transactions are undone, and clients get an error.
     pub(crate) fn stop(&mut self) {
         let Some(mut server) = self.server.take() else { return };
         signal("INT", &[server.id()]);
@@ -304,7 +305,7 @@ impl Cluster {
         self.port
     }
 
-    /// With the certificates: `ca.crt`, of who signed the server's; `other.crt`, of somebody else.
+    /// With the certificates: `ca.crt`, of the authority that signed the server's; `other.crt`, of another one.
     pub(crate) fn folder(&self) -> &Path {
         &self.folder
     }

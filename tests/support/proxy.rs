@@ -11,16 +11,16 @@ use std::net::{Shutdown, SocketAddr, TcpListener, TcpStream};
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 use std::thread;
 
-/// What becomes of bytes.
+/// The treatment of bytes.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Mode {
     /// They pass.
     Pass,
-    /// What clients say is kept, and goes on when they pass again, also if its client is gone by then.
+    /// Bytes of clients are kept, and go on when they pass again, also if their client is gone by then.
     HoldRequests,
-    /// What the server says is kept.
+    /// Bytes of the server are kept.
     HoldReplies,
-    /// Nothing passes in either direction, and nobody is told: as if the cable were out.
+    /// Nothing passes in either direction, without an error: as if the cable were out.
     Hold,
     /// New connections are closed at once.
     Refuse,
@@ -30,7 +30,7 @@ struct State {
     target: u16,
     mode: Mode,
     streams: Vec<TcpStream>,
-    /// So many bytes of requests and replies have come, passed or not.
+    /// Number of bytes of requests and replies that have come, passed or not.
     seen: [u64; 2],
     ended: bool,
 }

@@ -4,7 +4,7 @@ use crate::files::Files;
 use crate::leaf::{Leaf, LeafError};
 use crate::problem::{Setting, TlsProblem};
 use crate::spiffe::Uri;
-use crate::{ALPN, provider};
+use crate::{ALPN, provider, signature};
 use rustls::client::Resumption;
 use rustls::client::danger::{HandshakeSignatureValid, ServerCertVerified, ServerCertVerifier};
 use rustls::pki_types::{CertificateDer, UnixTime};
@@ -283,7 +283,7 @@ impl ServerCertVerifier for ByUri {
         _: &CertificateDer<'_>,
         _: &DigitallySignedStruct,
     ) -> Result<HandshakeSignatureValid, rustls::Error> {
-        Err(rustls::Error::General("TLS 1.2 is not spoken here".into()))
+        signature::refuse_tls12()
     }
 
     fn verify_tls13_signature(
@@ -292,11 +292,10 @@ impl ServerCertVerifier for ByUri {
         certificate: &CertificateDer<'_>,
         signature: &DigitallySignedStruct,
     ) -> Result<HandshakeSignatureValid, rustls::Error> {
-        let algorithms = provider().signature_verification_algorithms;
-        rustls::crypto::verify_tls13_signature(message, certificate, signature, &algorithms)
+        signature::verify_tls13(message, certificate, signature)
     }
 
     fn supported_verify_schemes(&self) -> Vec<SignatureScheme> {
-        provider().signature_verification_algorithms.supported_schemes()
+        signature::schemes()
     }
 }

@@ -26,6 +26,7 @@ mod leaf;
 pub mod pki;
 mod problem;
 mod server;
+mod signature;
 pub mod spiffe;
 mod verify;
 mod web;

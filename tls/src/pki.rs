@@ -28,7 +28,7 @@ use x509_cert::der::Decode;
 const AUTHORITY: Duration = Duration::from_secs(10 * 365 * 86_400);
 /// A certificate is valid a little before it is made, for machines whose clocks are behind.
 const BEFORE: Duration = Duration::from_secs(300);
-/// What the authority's name begins with. The trust domain follows, and a part of the key's digest: two authorities of one
+/// The beginning of the authority's name. The trust domain follows, and a part of the key's digest: two authorities of one
 /// domain have two names.
 const NAME: &str = "Wharfinger CA ";
 

@@ -7,11 +7,11 @@ pub use wharfinger_types::Blame;
 /// A call that did not work.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub struct Failure {
-    /// Who must act.
+    /// The party that must act.
     pub blame: Blame,
     /// A stable code in SCREAMING_SNAKE_CASE: `HOST_KEY_MISMATCH`, `REF_NOT_FOUND`. Part of the API.
     pub reason: &'static str,
-    /// What happened, where, and how to mend it; lower case, no full stop. At most 4 KiB (cut in [`Failure::new`]).
+    /// The fault, its place and its remedy; lower case, no full stop. At most 4 KiB (cut in [`Failure::new`]).
     pub message: String,
     /// Not before this long from now, if the provider said so.
     pub retry_after: Option<Duration>,
@@ -52,7 +52,7 @@ impl Failure {
         Self::new(Blame::Configuration, reason, message)
     }
 
-    /// Ours.
+    /// A fault of the broker's own.
     pub fn bug(reason: &'static str, message: impl Into<String>) -> Self {
         Self::new(Blame::Bug, reason, message)
     }

@@ -1,4 +1,4 @@
-//! What the broker tells an adapter to do, and the facts that come back.
+//! The orders of the broker to an adapter, and the facts that come back.
 
 use crate::Shell;
 use serde::{Deserialize, Serialize};
@@ -50,7 +50,7 @@ pub mod access {
     pub const DEPTH: &str = "depth";
     /// Absolute path on the host of the file that holds the slot's fencing token; see the module `fence` of `wharfinger-host`.
     pub const FENCE: &str = "fence";
-    /// What keeps and ends all that a lease starts on the host: `cgroup` or `marks`; see the module `containment` of `wharfinger-host`.
+    /// The means that keeps and ends all that a lease starts on the host: `cgroup` or `marks`; see the module `containment` of `wharfinger-host`.
     pub const CONTAINMENT: &str = "containment";
     /// The limits of a slot of the host, as the module `containment` of `wharfinger-host` writes them; absent without any.
     pub const LIMITS: &str = "limits";
@@ -73,7 +73,7 @@ pub struct ResourceJob {
     pub op: u64,
     /// Name of the inventory entry, for pools that have an inventory.
     pub item: Option<String>,
-    /// What [`Provisioned::handle`] said when the resource was made; before, what was last written into its
+    /// [`Provisioned::handle`] of the resource once it was made; before, the latest note in its
     /// [`crate::Journal`], if anything was.
     pub handle: Option<String>,
     /// The host that it lies on, for children.
@@ -107,7 +107,7 @@ pub struct ParentHost {
 /// Make a resource.
 #[derive(Clone, Debug)]
 pub struct ProvisionJob {
-    /// Which.
+    /// The resource to make.
     pub resource: ResourceJob,
     /// How many times this was tried before, for this resource.
     pub attempt: u32,
@@ -124,7 +124,7 @@ pub struct Provisioned {
     pub labels: BTreeMap<String, String>,
 }
 
-/// What a holder wants to do with its slot.
+/// A holder's wishes for its slot.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct HolderWork {
     /// The lease's id (`lse_…`).
@@ -133,14 +133,14 @@ pub struct HolderWork {
     pub slot: u32,
     /// The fencing token: grows with every lease of this slot.
     pub token: u64,
-    /// What the request asked for, by key; working copies: see the `copies` adapter.
+    /// Parameters of the request, by key; working copies: see the `copies` adapter.
     pub params: BTreeMap<String, String>,
 }
 
 /// Make a slot ready for its holder.
 #[derive(Clone, Debug)]
 pub struct PrepareJob {
-    /// Where.
+    /// The resource with the slot.
     pub resource: ResourceJob,
     /// For whom.
     pub work: HolderWork,
@@ -173,9 +173,9 @@ pub enum EndedHow {
 /// Make a slot fit for the next holder.
 #[derive(Clone, Debug)]
 pub struct CleanJob {
-    /// Where.
+    /// The resource with the slot.
     pub resource: ResourceJob,
-    /// Whose.
+    /// The lease that ended.
     pub work: HolderWork,
     /// How it ended.
     pub ended: EndedHow,

@@ -1,4 +1,4 @@
-//! What an adapter is about to do outside, written down before it does it.
+//! Acts of an adapter in the outside world, written down before they are done.
 
 use crate::Failure;
 use async_trait::async_trait;
@@ -12,6 +12,6 @@ pub trait Journal: Send + Sync {
     /// Returns when the note is durable; at most 64 KiB.
     ///
     /// # Errors
-    /// It is not, or nobody waits for the operation any more: whatever was to be done must not be done.
+    /// It is not durable, or the operation was given up: the act must not be done.
     async fn write(&self, note: &str) -> Result<(), Failure>;
 }

@@ -1,7 +1,7 @@
 //! The contract between the broker and the outside world.
 //!
 //! An [`Adapter`] makes, checks, repairs and destroys resources of one kind, and reports [`Notice`]s. It knows nothing
-//! of leases' queues, of the store or of gRPC: it is told what to do and answers with facts. It decides nothing that
+//! of leases' queues, of the store or of gRPC: it gets orders and answers with facts. It decides nothing that
 //! the broker could decide for all adapters: retries, back-off, what a verdict means.
 //!
 //! Three rules hold for every call:
@@ -43,7 +43,7 @@ use std::sync::Arc;
 /// Code that knows one kind of resource. One value serves one pool.
 #[async_trait]
 pub trait Adapter: Send + Sync + 'static {
-    /// What this adapter can do. Constant over its life.
+    /// Abilities of this adapter. Constant over its life.
     fn traits(&self) -> Traits;
 
     /// Makes the resource, or finds the one that an earlier call with the same `job.resource.op` made, and **proves**
@@ -58,7 +58,7 @@ pub trait Adapter: Send + Sync + 'static {
         self.provision(job).await
     }
 
-    /// Whether [`Adapter::provision`] mostly waits for a machine that somebody else starts. Such calls are counted apart from
+    /// Whether [`Adapter::provision`] mostly waits for a machine that a provider starts. Such calls are counted apart from
     /// those that work, so that many boots at once delay nothing. Constant over the adapter's life.
     fn provision_waits(&self) -> bool {
         false

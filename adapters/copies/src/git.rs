@@ -36,7 +36,7 @@ pub(crate) struct Script {
 impl Script {
     /// Returns the command that runs the script. `at`: the eight arguments of the prelude. `args`: those of the script.
     pub(crate) fn argv(&self, at: &[&str], args: &[&str]) -> Vec<String> {
-        let library = if self.ends { reaper::PROCESSES } else { "" };
+        let library = if self.ends { reaper::LIBRARIES } else { "" };
         let text = format!("{PRELUDE}\n{library}\n{}", self.text);
         let mut argv = vec!["/bin/sh".to_string(), "-c".to_string(), text, "wharfinger".to_string()];
         argv.extend(at.iter().chain(args).map(|arg| (*arg).to_string()));

@@ -217,7 +217,7 @@ async fn kept_files_survive_and_tracked_ones_are_the_commits() {
     let prepared = world.prepare(&[("tag", "v1")]).await.unwrap();
     world.assert_is(&prepared, "v1", &["target", "notes.txt"]);
     assert_eq!(world.spoil("cat target/obj notes.txt"), "cache\nmine");
-    // What did not change keeps its time stamp, or every build would start from nothing.
+    // Unchanged files keep their time stamps, or every build would start from nothing.
     assert_eq!(world.spoil("stat -c %Y.%i .gitignore"), before);
     assert!(!world.tree().join("old.txt").exists());
 }

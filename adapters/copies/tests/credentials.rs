@@ -12,8 +12,9 @@ use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::time::{Duration, Instant};
+use std::time::Duration;
 use support::{TestShell, World, sh};
+use tokio::time::Instant;
 use wharfinger_adapter::{Blame, access};
 use wharfinger_copies::{CopiesAdapter, Credentials, LandRequest, LandedFrom, Landing, land};
 
@@ -100,7 +101,7 @@ fn marked(world: &World) -> Vec<String> {
     let end = Instant::now() + PATIENCE;
     loop {
         let left = found(&format!("WHARFINGER_COPY={}", world.job.resource), &[]);
-        // They were told to end when their script ended.
+        // Their script ends them when it ends.
         if left.is_empty() || Instant::now() > end {
             return left;
         }

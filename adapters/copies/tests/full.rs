@@ -10,7 +10,7 @@ use support::{World, sh};
 use wharfinger_adapter::{Blame, Verdict};
 use wharfinger_testkit::{Need, need};
 
-/// A file system of so many MiB, unmounted at the end.
+/// A file system of this size in MiB, unmounted at the end.
 struct Disk(PathBuf);
 
 impl Disk {
@@ -55,7 +55,7 @@ async fn a_disk_that_fills_up_half_way_costs_a_try_and_no_copy() {
     let (prepared, _) = world.serve("filled by the build", world.work(&[])).await;
     world.assert_pure("filled by the build", &prepared, "main", &[]);
 
-    // Somebody else has filled it, so that it is full within the fetch or the checkout of what is new.
+    // Another program has filled it, so that it is full within the fetch or the checkout of the new commit.
     for (n, free) in [13, 4].into_iter().enumerate() {
         world.origin.work(&format!(
             "head -c 5000000 /dev/urandom >big; echo {n} >n; git add -A; git commit -qm {n}; git push -q origin main"
@@ -71,7 +71,7 @@ async fn a_disk_that_fills_up_half_way_costs_a_try_and_no_copy() {
             Err(failure) => {
                 println!("{free} MB free: {failure:?}");
                 assert!(matches!(failure.blame, Blame::Resource | Blame::Provider), "{failure:?}");
-                // Whatever is said of it now, it is not handed out.
+                // It is not handed out, whatever the verdict is.
                 let verdict = world.check().await;
                 assert!(!matches!(verdict, Verdict::Gone { .. } | Verdict::Unreachable { .. }), "{verdict:?}");
             }

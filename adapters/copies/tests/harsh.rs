@@ -136,7 +136,7 @@ async fn files_of_another_user_are_met() {
     if need(Need::Root, is_root().then_some(())).is_none() {
         return;
     }
-    // The origin is root's, the copy nobody's; what the holder's container wrote is root's.
+    // The origin is root's, and the copy is another user's; the files of the holder's container are root's.
     let mut world = World::bare(|_| {});
     sh(&world.origin.dir, "chmod 755 .; chown 65534:65534 host");
     let prefix = ["setpriv", "--reuid=65534", "--regid=65534", "--clear-groups"].map(str::to_string).to_vec();
@@ -145,7 +145,7 @@ async fn files_of_another_user_are_met() {
     let prepared = world.prepare(&[]).await.unwrap();
     assert_eq!(prepared.access["commit"], world.origin.id("main"));
 
-    // A root-owned file in a directory of ours goes; one in a directory of root's cannot, and that is said and remembered.
+    // A root-owned file in a directory of ours goes; one in a directory of root's cannot, which is reported and remembered.
     world.spoil("echo x >rootfile; echo x >a.txt; chown 0:0 rootfile a.txt; chmod 600 rootfile a.txt");
     world.prepare(&[]).await.unwrap();
     assert!(!world.tree().join("rootfile").exists());
@@ -153,7 +153,7 @@ async fn files_of_another_user_are_met() {
     let work = world.work(&[]);
     let unclean = world.clean(work).await.unwrap_err();
     assert_eq!(unclean.reason, "CANNOT_REMOVE");
-    // What git says, and nothing that the scripts say to each other.
+    // The message of git, without the messages of the scripts to each other.
     assert!(unclean.message.contains("out/x"), "{unclean:?}");
     assert!(!unclean.message.contains("Removing ") && !unclean.message.contains("=1"), "{unclean:?}");
     let failure = world.prepare(&[]).await.unwrap_err();

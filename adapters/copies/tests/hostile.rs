@@ -22,7 +22,7 @@ use wharfinger_copies::{Clean, Config, CopiesAdapter};
 const CYCLES: u64 = 10;
 const SHORT: [u64; 4] = [1, 2, 3, 4];
 
-/// SplitMix64.
+/// The generator SplitMix64.
 struct Rng(u64);
 
 impl Rng {
@@ -46,7 +46,7 @@ impl Rng {
 /// Mode and content by path.
 type Files = BTreeMap<PathBuf, (u32, Vec<u8>)>;
 
-/// What the commit is, read from the origin object by object.
+/// The content of the commit, read from the origin object by object.
 fn of_commit(origin: &Path, id: &str) -> Files {
     let output =
         std::process::Command::new("git").args(["ls-tree", "-r", "-z", id]).current_dir(origin).output().unwrap();
@@ -64,7 +64,7 @@ fn of_commit(origin: &Path, id: &str) -> Files {
     files
 }
 
-/// What is in the tree, beside `.git`. What is no file and no link has mode 0; a huge file is read in part.
+/// The content of the tree, beside `.git`. An entry that is no file and no link has mode 0; a huge file is read in part.
 fn of_tree(tree: &Path) -> Files {
     fn walk(top: &Path, at: &Path, files: &mut Files) {
         let Ok(entries) = std::fs::read_dir(at) else { return };
@@ -100,7 +100,7 @@ struct Life {
     rng: Rng,
     world: World,
     policy: Clean,
-    /// What has befallen it, for whoever reads a failure.
+    /// Its damages, for the reader of a failure.
     story: Vec<String>,
     counts: BTreeMap<&'static str, usize>,
 }
@@ -286,7 +286,7 @@ impl Life {
 async fn live(seed: u64) -> BTreeMap<&'static str, usize> {
     let mut life = Life::new(seed).await;
     for n in 0..CYCLES {
-        let begun = std::time::Instant::now();
+        let begun = tokio::time::Instant::now();
         life.note(format!("-- cycle {n}"));
         let cycle = std::panic::AssertUnwindSafe(life.cycle());
         if let Err(panic) = futures_catch(cycle).await {
@@ -301,7 +301,7 @@ async fn live(seed: u64) -> BTreeMap<&'static str, usize> {
     life.counts
 }
 
-/// What `futures::FutureExt::catch_unwind` does.
+/// As `futures::FutureExt::catch_unwind`.
 async fn futures_catch<F: Future<Output = ()>>(
     future: std::panic::AssertUnwindSafe<F>,
 ) -> Result<(), Box<dyn std::any::Any + Send>> {

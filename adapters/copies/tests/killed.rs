@@ -9,12 +9,13 @@ mod support;
 use rustix::process::{Pid, Signal, kill_process};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::time::{Duration, Instant};
+use std::time::Duration;
 use support::{World, sh};
+use tokio::time::Instant;
 use wharfinger_adapter::{Adapter, Blame, CleanJob, EndedHow, Failure, PrepareJob, ProvisionJob, Verdict};
 use wharfinger_copies::Clean;
 
-/// What is killed.
+/// The program that is killed.
 #[derive(Clone, Copy, Debug)]
 enum Victim {
     Script,
@@ -22,7 +23,7 @@ enum Victim {
     All,
 }
 
-/// What it is killed in.
+/// The step in which it is killed.
 #[derive(Clone, Copy, Debug)]
 enum Step {
     Provision,
@@ -70,7 +71,7 @@ fn kill(resource: &str, victim: Victim) -> usize {
     killed
 }
 
-/// What killed gits leave, under all of the host.
+/// Leftovers of killed gits, under all of the host.
 fn litter(world: &World) -> Vec<String> {
     let host = world.root.parent().unwrap();
     let found = sh(
@@ -92,7 +93,7 @@ async fn recover(world: &mut World, failure: &Failure) {
     }
 }
 
-/// What the step is made of, before it and in it.
+/// The parts of the step, before it and in it.
 async fn run(world: &mut World, step: Step, n: u64) -> Result<(), Failure> {
     let work = world.work(&[]);
     match step {
@@ -185,7 +186,7 @@ async fn killed_at_any_instant_the_next_lease_is_right() {
                 whole += 1;
                 spans[which] = (spans[which] + took) / 2;
             }
-            // Nobody can tell a killed git from an origin that hangs up: tried again is right then.
+            // A killed git looks like an origin that hangs up: a retry is right then.
             Err(failure) if failure.blame == Blame::Provider => {}
             Err(failure) => {
                 assert_eq!(failure.blame, Blame::Resource, "{step:?} {victim:?}: {failure:?}");

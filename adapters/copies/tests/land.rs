@@ -54,7 +54,7 @@ fn hook(world: &World, name: &str, script: &str) {
 }
 
 const IDENTITY: &str = "git config user.name builder; git config user.email b@example.org;";
-/// Another commit on main, by somebody else.
+/// Another commit on main, by another user.
 const ELSEWHERE: &str = "git checkout -q main; git pull -q origin main; date +%N$$ >>elsewhere.txt; git add -A; git commit -qm elsewhere; git push -q origin main";
 
 #[tokio::test]
@@ -182,7 +182,7 @@ async fn what_was_changed_and_not_committed_lands_if_that_is_asked_for() {
     assert_eq!(origin(&world, "git show main:a.txt | tail -n 1; git show main:x.big"), "changed\nbig");
     // The copy is as the build left it: the same call again makes another commit, and is recognised by its id.
     assert_eq!(land_on(&world, &prepared, &changes).await, Ok(Landing::Already { commit: push.commit }));
-    // A repository among the files can't be landed.
+    // A repository among the files cannot be landed.
     world.spoil(
         "mkdir inner; cd inner; git init -q; echo x >x; git add x; git -c user.name=a -c user.email=a commit -qm x",
     );
@@ -221,7 +221,7 @@ async fn raced_by_another_push_it_is_merged_again() {
     let world = World::new(Clean::Clean).await;
     let prepared = world.prepare(&[]).await.unwrap();
     world.spoil(&format!("{IDENTITY} echo new >new.txt; git add -A; git commit -qm new"));
-    // While our push is under way somebody else's comes through, three times. What git pushes from within a hook must not
+    // While our push is under way another one comes through, three times. What git pushes from within a hook must not
     // see the quarantine of the push that it belongs to.
     let race = format!(
         "n=$(cat $W/races 2>/dev/null || echo 0); [ -z \"$NO_RACE\" ] && [ $n -lt LIMIT ] || exit 0
@@ -233,7 +233,7 @@ async fn raced_by_another_push_it_is_merged_again() {
     assert_eq!(push.tries, 4);
     assert_eq!(origin(&world, "git show main:elsewhere.txt | wc -l; git show main:new.txt"), "3\nnew");
 
-    // For ever: it gives up after so many tries.
+    // For ever: it gives up after a number of tries.
     world.spoil("echo newer >>new.txt; git commit -qam newer");
     hook(&world, "pre-receive", &race.replace("LIMIT", "1000"));
     let landing = land_on(&world, &prepared, &LandRequest { tries: 3, ..request("for-ever") }).await;
@@ -249,7 +249,7 @@ async fn after_a_crash_a_push_that_happened_is_recognised() {
     let prepared = world.prepare(&[]).await.unwrap();
     world.spoil(&format!("{IDENTITY} echo new >new.txt; git add -A; git commit -qm new"));
     world.origin.work(ELSEWHERE);
-    // The script runs to its end, and nobody hears its answer.
+    // The script runs to its end, and its answer is lost.
     let cut = CutShell::after(1);
     let squash = LandRequest { squash: true, ..request("crash-1") };
     {
@@ -469,7 +469,7 @@ async fn twenty_at_once_from_four_copies_all_land() {
         }
     }
     foreign.await.unwrap();
-    // Each copy's work is there, each push is in the history still, and nobody else's was lost.
+    // Each copy's work is there, each push is in the history still, and no other one was lost.
     assert!(landed.len() >= 4, "{landed:?}");
     for (number, commit) in &landed {
         origin(
@@ -497,7 +497,7 @@ async fn two_at_once_from_two_copies_both_land() {
     let (one, two) = (request("one"), request("two"));
     let (one, two) = tokio::join!(land(&shell, &sites[0], &one), land(&shell, &sites[1], &two));
     let (one, two) = (pushed(one), pushed(two));
-    // On one host they wait for each other, so nobody has to try twice.
+    // On one host they wait for each other, so none has to try twice.
     assert_eq!((one.tries, two.tries), (1, 1));
     assert_eq!(origin(&world, "git show main:mine-0.txt main:mine-1.txt"), "0\n1");
     let tips = [one.commit, two.commit];

@@ -75,7 +75,7 @@ async fn what_changes_at_the_remote() {
         let prepared = world.prepare(&[params]).await.unwrap();
         world.assert_is(&prepared, "side", &[]);
     }
-    // Nobody's branch is left behind for the next holder.
+    // No branch is left behind for the next holder.
     assert_eq!(world.spoil("git for-each-ref --format='%(refname)' refs/heads refs/wharfinger"), "");
 }
 

@@ -20,7 +20,7 @@ fn commit(prepared: &Prepared) -> String {
     prepared.access["commit"].clone()
 }
 
-/// What git itself makes of it, as a tree.
+/// The result of git itself, as a tree.
 fn by_git(world: &World, base: &str, refs: &str) -> String {
     world.origin.work(&format!(
         "git checkout -q --detach {base}; git fetch -q; for r in {refs}; do git merge -q --no-edit $r >&2; done; git rev-parse HEAD^{{tree}}; git checkout -q main"
@@ -53,7 +53,7 @@ async fn refs_are_merged_in_their_order_and_what_is_in_already_changes_nothing()
     let (one, side) = (world.origin.id("one"), world.origin.id("side"));
     let side_alone = world.prepare(&[("branch", "side"), ("merge", &format!("main,{main},v1,HEAD"))]).await.unwrap();
     assert_eq!((commit(&side_alone), side_alone.access["base"].clone()), (side.clone(), side.clone()));
-    // What only goes forward needs no commit of its own.
+    // A fast-forward needs no commit of its own.
     let forward = world.prepare(&[("merge", "side")]).await.unwrap();
     assert_eq!((commit(&forward), forward.access["base"].clone()), (side, main.clone()));
     let by_id = world.prepare(&[("commit", &main), ("merge", &one)]).await.unwrap();

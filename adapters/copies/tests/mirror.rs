@@ -35,7 +35,7 @@ fn counted(world: &World, job: &ResourceJob) -> ResourceJob {
         let real = sh(&world.origin.dir, "command -v git");
         std::fs::create_dir(&bin).unwrap();
         let (log, origin) = (world.origin.dir.join("log"), world.origin.url());
-        // A listing serves no objects, and is told by what its client is.
+        // A listing serves no objects. Its client shows that it is one.
         std::fs::write(
             bin.join("git"),
             format!("#!/bin/sh\ncase \"$*\" in *' fetch '*' origin '*|'clone '*'{origin}'*) echo \"$*\" >>'{}' ;; esac\nexec {real} \"$@\"\n", log.display()),
@@ -134,7 +134,7 @@ async fn without_the_origin_an_id_is_served_and_a_name_is_not() {
     world.assert_is(&prepared, "main", &[]);
 }
 
-/// What a build may do to the mirror; then a new copy is made, and an old one has something to fetch.
+/// Damage that a build may do to the mirror; then a new copy is made, and an old one has something to fetch.
 #[tokio::test]
 async fn a_spoilt_mirror_is_made_anew_and_never_believed() {
     const LOOSE: &str = "mkdir p; mv objects/pack/* p/; for p in p/*.pack; do git unpack-objects -q <$p || :; done; rm -rf p; loose() { o=$(git rev-parse $1); echo objects/$(echo $o | cut -c1-2)/$(echo $o | cut -c3-); };";
@@ -170,7 +170,7 @@ async fn a_spoilt_mirror_is_made_anew_and_never_believed() {
     .enumerate()
     {
         let script = script.replace("LOOSE", LOOSE);
-        // What the former row left may be a mirror that is good enough; this one is to have it all.
+        // The former row may have left a mirror that is good enough; this one is to have it all.
         sh(&world.root, "rm -rf mirrors");
         world.adapter.destroy(&neighbour(&world, "whole").await).await.unwrap();
         sh(

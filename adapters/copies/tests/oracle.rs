@@ -17,7 +17,7 @@ use support::{World, sh};
 use wharfinger_adapter::{Adapter, CleanJob, EndedHow, access};
 use wharfinger_copies::{Clean, Config, CopiesAdapter};
 
-/// SplitMix64.
+/// The generator SplitMix64.
 struct Rng(u64);
 
 impl Rng {
@@ -145,7 +145,7 @@ fn change(rng: &mut Rng, files: &mut Files) {
     }
 }
 
-/// What a build does to the tree: `$1` is a file of the commit.
+/// Acts of a build in the tree: `$1` is a file of the commit.
 const MANGLES: &[&str] = &[
     "sed -i 's/$/\\r/' \"$1\"",
     "tr -d '\\r' <\"$1\" >../x && cat ../x >\"$1\"; rm -f ../x",
@@ -179,7 +179,7 @@ const MANGLES: &[&str] = &[
     "true",
 ];
 
-/// What befell a copy, for the reader of a failure.
+/// Damages of a copy, for the reader of a failure.
 type Story = Arc<Mutex<Vec<String>>>;
 
 struct Life {

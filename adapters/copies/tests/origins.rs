@@ -23,7 +23,7 @@ fn file(content: &[u8]) -> (u32, Vec<u8>) {
     (0o100_644, content.to_vec())
 }
 
-/// What no clone can check out is the request's fault: the copy is not doubted, and serves the next lease.
+/// A commit that no clone can check out is the request's fault: the copy is not doubted, and serves the next lease.
 #[tokio::test]
 async fn what_git_cannot_check_out_is_the_fault_of_the_commit() {
     let long: PathBuf = std::iter::repeat_n("directory", 500).collect();

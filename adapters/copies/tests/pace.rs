@@ -10,8 +10,8 @@ mod support;
 
 use std::fmt::Write;
 use std::path::Path;
-use std::time::Instant;
 use support::{World, sh};
+use tokio::time::Instant;
 use wharfinger_adapter::{Adapter, CleanJob, EndedHow, PrepareJob, ProvisionJob, ResourceJob};
 
 /// A number from the environment, so that a slow machine can take a smaller repository.
@@ -138,7 +138,7 @@ impl<'a> Player<'a> {
     }
 }
 
-/// What a build leaves: a thousand files that are not tracked, and a few that are, changed.
+/// Leftovers of a build: a thousand files that are not tracked, and a few that are, changed.
 const BUILD: &str = "mkdir -p target/a; i=0; while [ $i -lt 1000 ]; do echo o >target/a/$i.o; i=$((i+1)); done; git ls-files | tail -n 5 | while read -r f; do echo changed >>\"$f\"; done";
 
 async fn play(title: &str, world: &World) {

@@ -15,7 +15,7 @@ const TREE: &str = r#"mkdir -p docs/a/deep docs/b lib/one/two 'sp ace/x' lib/oth
     echo s >'sp ace/x/s' && echo n >src-2/n && printf 'q\n' >'docs/b/q"uote' && printf 't\n' >"$(printf 'lib/one/ta\tb')"
     git add -A && git commit -qm tree && git push -q origin main"#;
 
-/// What there is of it with [`DIRS`].
+/// The part of it that is there with [`DIRS`].
 const DIRS: [&str; 3] = ["src", "lib/one", "sp ace/x/"];
 const IN: [&str; 12] = [
     ".gitignore",
@@ -296,7 +296,7 @@ async fn history_that_a_build_cuts_is_put_right() {
             world.prepare_for(work.clone()).await.unwrap_or_else(|failure| panic!("{row}: {failure:?}"));
             world.spoil(script);
             if cleaned {
-                // What is broken may be found here already.
+                // The damage may be found here already.
                 let _ = world.clean(work).await;
             }
             let (prepared, _) = world.prepare_as_the_broker_does(row, &[]).await;
@@ -323,7 +323,7 @@ async fn what_was_built_on_a_cut_history_lands() {
     let world = shallow(1).await;
     let prepared = world.prepare(&[]).await.unwrap();
     world.spoil("echo new >new; git add new; git -c user.name=a -c user.email=a@example.org commit -qm new");
-    // Somebody else was first, so it is a merge.
+    // Another push was first, so it is a merge.
     world.origin.work("echo other >other; git add other; git commit -qm other; git push -q origin main");
     let landing =
         land(&TestShell::default(), &from(&world, &prepared), &LandRequest::new("cut-1", "main")).await.unwrap();
@@ -342,7 +342,7 @@ async fn what_was_built_on_a_cut_history_lands() {
         "new\nside\nnew"
     );
 
-    // What was fetched by id may be on no branch at all.
+    // A commit that was fetched by id may be on no branch at all.
     let lost = world.origin.work("git checkout -q --detach main; echo l >l; git add l; git commit -qm l; echo m >m; git add m; git commit -qm m; git push -q origin HEAD:refs/pull/9/head; git rev-parse HEAD; git checkout -q main");
     let prepared = world.prepare(&[("commit", &lost)]).await.unwrap();
     let failure = land(&TestShell::default(), &from(&world, &prepared), &LandRequest::new("cut-3", "main"))

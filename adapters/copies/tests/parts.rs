@@ -83,7 +83,7 @@ impl Several {
         assert_eq!(sh(&tree, "git status --porcelain"), "", "{dir}");
     }
 
-    /// What lies in the tree.
+    /// The content of the tree.
     fn listing(&self) -> String {
         sh(&self.0.tree(), "ls -A | tr '\\n' ' '").trim().to_string()
     }
@@ -235,7 +235,7 @@ async fn only_what_is_broken_is_mended() {
         several.0.spoil(script);
         let failure = several.0.prepare(&[]).await.err();
         if let Some(failure) = &failure {
-            // What a script has put right on its way is said differently by a check.
+            // A check reports differently what a script has put right on its way.
             assert_eq!(failure.blame, Blame::Resource, "{script}: {failure}");
             assert!(failure.message.starts_with(&format!("{part}: ")), "{script}: {failure}");
             let verdict = several.0.check().await;

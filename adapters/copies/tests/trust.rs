@@ -44,16 +44,16 @@ async fn play(cleaned: bool, to: &str, rows: &[Row]) {
         world.spoil(&script.replace("LOOSE", LOOSE));
         let params = if to == "main" { ("branch", "main") } else { ("tag", "v1") };
         let (prepared, _) = world.prepare_as_the_broker_does(&row, &[params]).await;
-        // What is not looked at again after a clean-up is the listings in the store that no file is written from. The
+        // The listings in the store that no file is written from are not looked at again after a clean-up. The
         // files are right; git says of such a store that it is broken.
         let files_alone: &[&str] = if cleaned && name.starts_with("forged former") { &["none"] } else { &[] };
         world.assert_is(&prepared, to, files_alone);
         if script.contains("LOOSE") {
-            // What was forged and is not of the wanted commit is there still, for the next row to stumble over.
+            // A forged object that is not of the wanted commit is there still, for the next row to meet.
             world = World::new(Clean::Clean).await;
             continue;
         }
-        // What was written around the tree is as it was.
+        // Files around the tree are as they were.
         assert_eq!(world.spoil("cat $ORIGIN/out/main.c 2>/dev/null || echo code"), "code", "{row}");
     }
 }
@@ -284,7 +284,7 @@ async fn what_is_kept_stays_and_what_is_trusted_is_right_under_keep() {
     let prepared = world.prepare(&[]).await.unwrap();
     world.assert_is(&prepared, "main", &["target"]);
     assert_eq!(world.spoil("cat target/o"), "o");
-    // What is right keeps its time, however it came by it.
+    // A correct file keeps its time, however it came by it.
     world.spoil("touch -d 2020-01-01 src/main.c");
     world.prepare(&[("tag", "v1")]).await.unwrap();
     assert_eq!(world.spoil("date -u -r src/main.c +%Y"), "2020");

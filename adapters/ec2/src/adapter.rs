@@ -173,6 +173,7 @@ impl Adapter for Ec2Adapter {
         let (own, mut heard) = mpsc::channel::<Notice>(64);
         self.pool.ssh.subscribe(own);
         let account = Arc::downgrade(&self.pool.account);
+        // Ends with the ssh adapter, or with the account.
         tokio::spawn(async move {
             while let Some(mut notice) = heard.recv().await {
                 let Some(account) = account.upgrade() else { return };

@@ -33,6 +33,7 @@ const CHECKS: &str = "ec2 checks";
 
 /// Starts the loops of an account. They end with it.
 pub(crate) fn start(account: &Arc<Account>) {
+    // Ends with the account, as those below.
     tokio::spawn(lists(Arc::downgrade(account)));
     tokio::spawn(statuses(Arc::downgrade(account)));
     tokio::spawn(boots(Arc::downgrade(account)));

@@ -149,6 +149,7 @@ pub(crate) async fn deliver(account: &Arc<Account>, signal: &Signal) -> Result<H
         SignalKind::Rebalance => {
             let result = tell(NoticeKind::AtRisk, REBALANCE).await?;
             let (account, instance) = (Arc::downgrade(account), instance.clone());
+            // Ends after `RISK_FOR`.
             tokio::spawn(async move {
                 tokio::time::sleep(RISK_FOR).await;
                 if let Some(account) = account.upgrade() {
@@ -196,6 +197,7 @@ async fn hooked(account: &Arc<Account>, hook: &Hook, at_unix_ms: i64) -> Result<
 /// Lists an ended instance for its state reason, without a wait.
 fn look_again(account: &Arc<Account>, instance: &str) {
     let (account, instance) = (Arc::downgrade(account), instance.to_string());
+    // Ends with one call.
     tokio::spawn(async move {
         let Some(account) = account.upgrade() else { return };
         if let Ok(found) = account.all_instances(&Which::Ids(vec![instance])).await {
@@ -216,6 +218,7 @@ pub(crate) async fn run(account: Weak<Account>) {
             Ok(messages) => {
                 // The next messages do not wait for these.
                 if !messages.is_empty() {
+                    // Ends with its messages.
                     tokio::spawn(async move {
                         hear(&own, &queue, messages).await;
                         drop(place);

@@ -1,4 +1,4 @@
-//! What a host's owner announces on the host itself: one line of text, and what was said so far.
+//! Announcements of a host's owner on the host itself: one line of text, and the announcements so far.
 //!
 //! The line is `interruption WHEN [TEXT]`, `maintenance WHEN [TEXT]`, `at-risk [TEXT]` or `gone [TEXT]`; WHEN is seconds since
 //! the Unix epoch by the host's clock, `+SECONDS` from now, or `now`. No line, or an empty one: nothing is announced.
@@ -97,7 +97,7 @@ fn kind_of(word: Word, host_now_s: i64, now_ms: i64) -> NoticeKind {
     }
 }
 
-/// What all sources of one host say, so that each change is told once, however often it is read.
+/// The announcements of all sources of one host, so that each change is reported once, however often it is read.
 #[derive(Debug, Default)]
 pub struct Board {
     heard: BTreeMap<&'static str, Heard>,
@@ -109,21 +109,21 @@ struct Heard {
     standing: Option<(NoticeKind, String)>,
 }
 
-/// What is news in a line.
+/// The news in a line.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum News {
-    /// Nothing: it was said before, or nothing is announced.
+    /// None: the line was reported before, or announces nothing.
     Nothing,
     /// Tell the broker.
     Tell {
-        /// What.
+        /// Kind of the notice.
         kind: NoticeKind,
-        /// Who says so.
+        /// Source of the line.
         source: &'static str,
         /// In its own words.
         detail: String,
     },
-    /// It can not be read, and what was said before stands. Said once for each line.
+    /// The line cannot be read, and the announcement before it stands. Reported once for each line.
     Unreadable(String),
 }
 

@@ -9,34 +9,34 @@ use wharfinger_adapter::{Command, Exit, Failure, Output, Shell, Verdict, access}
 /// The oldest git that the working copies can live with (`major`, `minor`).
 pub const GIT_VERSION_MIN: (u32, u32) = (2, 36);
 
-/// What a host must have.
+/// Requirements on a host.
 #[derive(Clone, Debug)]
 pub struct Needs {
     /// Absolute path of the scratch directory of this resource. Made by [`prove`], looked for by [`examine`].
     pub scratch: String,
     /// Free space that the scratch directory's file system must have, in MiB.
     pub free_disk_mb: u64,
-    /// What the pool asks of its hosts. [`prove`] refuses a host that cannot.
+    /// Containment that the pool asks of its hosts. [`prove`] refuses a host without it.
     pub containment: Containment,
     /// Whether the host had control groups when it was made ready. [`examine`] misses them then.
     pub contained: bool,
 }
 
 impl Needs {
-    /// What a slot must have now: also the control group that the host had when it was made ready.
+    /// Containment that a slot must have now: also the control group that the host had when it was made ready.
     pub fn slot(&self) -> Containment {
         Containment { required: self.containment.required || self.contained, ..self.containment }
     }
 }
 
-/// What a holder's access says of the containment on a host.
+/// The keys of a holder's access for the containment on a host.
 pub fn contained_access(contained: bool, limits: &Limits) -> impl Iterator<Item = (String, String)> {
     let containment = (access::CONTAINMENT.to_string(), containment::word(contained).to_string());
     let limits = Some(limits.text()).filter(|text| !text.is_empty());
     [containment].into_iter().chain(limits.map(|text| (access::LIMITS.to_string(), text)))
 }
 
-/// What tells one life of a host's processes from the next.
+/// One life of a host's processes. It differs from the next.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Boot {
     /// `/proc/sys/kernel/random/boot_id`: another one is another boot. Empty where the kernel has none.
@@ -85,12 +85,12 @@ pub fn compare_boots(host: &str, now: &Boot, before: &Boot) -> Option<Verdict> {
     None
 }
 
-/// What was found on a host.
+/// Facts of a host.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Facts {
     /// This life of its processes.
     pub boot: Boot,
-    /// Who we are there.
+    /// The broker's user there.
     pub user: String,
     /// `os`, `arch`, `cpus`, `containment`: what the broker adds to the labels.
     pub labels: BTreeMap<String, String>,
@@ -183,7 +183,7 @@ pub async fn prove(shell: &dyn Shell, host: &str, needs: &Needs, limit: Duration
     Ok(facts)
 }
 
-/// What [`prove`] says of facts that are there already.
+/// Judges facts that are there already, as [`prove`] does.
 ///
 /// # Errors
 /// As [`prove`].
@@ -257,10 +257,11 @@ pub fn judge(host: &str, facts: &Facts, needs: &Needs) -> Result<(), Failure> {
     Ok(())
 }
 
-/// The thorough check of a host that was proved before: same boot, scratch directory there and writable, disk free.
+/// The cheap check of a host that was proved before: same boot, disk free, scratch directory there. It reads the boot, the free
+/// space and the scratch directory of `facts`, and nothing else.
 ///
-/// `before` is what [`prove`] found then.
-pub fn examine(host: &str, facts: &Facts, before: &Boot, needs: &Needs) -> Verdict {
+/// `before`: the boot that [`prove`] found then.
+pub fn glance(host: &str, facts: &Facts, before: &Boot, needs: &Needs) -> Verdict {
     if let Some(gone) = compare_boots(host, &facts.boot, before) {
         return gone;
     }
@@ -278,6 +279,18 @@ pub fn examine(host: &str, facts: &Facts, before: &Boot, needs: &Needs) -> Verdi
             reason: "SCRATCH_MISSING",
             detail: format!("host {host}: directory {} is not there", needs.scratch),
         };
+    }
+    Verdict::Healthy
+}
+
+/// The thorough check of a host that was proved before: what [`glance`] finds, and whether the scratch directory is writable, the
+/// control groups are there, and git is.
+///
+/// `before`: the boot that [`prove`] found then.
+pub fn examine(host: &str, facts: &Facts, before: &Boot, needs: &Needs) -> Verdict {
+    match glance(host, facts, before, needs) {
+        Verdict::Healthy => {}
+        unfit @ (Verdict::Mangled { .. } | Verdict::Unreachable { .. } | Verdict::Gone { .. }) => return unfit,
     }
     if let Some(fault) = &facts.scratch_fault {
         return Verdict::Mangled {

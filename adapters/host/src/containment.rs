@@ -23,7 +23,7 @@ pub fn word(contained: bool) -> &'static str {
     if contained { "cgroup" } else { "marks" }
 }
 
-/// What a pool asks of its hosts.
+/// Containment that a pool asks of its hosts.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Containment {
     /// Whether a host without control groups is refused.
@@ -128,7 +128,7 @@ impl fmt::Display for Hit {
 
 const UNITS: [(u32, &str); 3] = [(30, "GiB"), (20, "MiB"), (10, "KiB")];
 
-/// What a working copy on a host asks for: "yes" or "no" (there must be a control group), memory, cpu and pids, with colons
+/// Containment that a working copy on a host asks for: "yes" or "no" (there must be a control group), memory, cpu and pids, with colons
 /// between. `access`: the host's.
 pub fn words(access: &Access) -> String {
     let contained = access.get(access::CONTAINMENT).is_some_and(|text| text == word(true));

@@ -65,7 +65,7 @@ pub fn set_command(path: &str, token: u64, lease: &str, containment: &Containmen
     Command::new(argv).timeout(LIMIT)
 }
 
-/// What [`set_command`] came to.
+/// The result of [`set_command`].
 ///
 /// # Errors
 /// As [`set`].
@@ -91,7 +91,7 @@ pub fn was_set(path: &str, token: u64, output: &Output) -> Result<(), Failure> {
     }
 }
 
-/// A later lease has the slot: whoever speaks is behind the times, and nothing is wrong with the resource.
+/// A later lease has the slot: the caller is outdated, and the resource is well.
 pub(crate) fn fenced(path: &str, token: u64, output: &Output) -> Failure {
     Failure::provider(
         "FENCED",

@@ -2,7 +2,7 @@
 //!
 //! Each operation is a script of `src/sh` that runs through a [`Shell`](wharfinger_adapter::Shell): on this machine, over SSH, or below a
 //! working copy. A script needs a POSIX shell and a few standard programs; nothing is installed for it. Its head has its
-//! contract: arguments, input, output, exits, and changes.
+//! contract: arguments, input, output, exits, and changes to the host. One without a line on its input reads none.
 //!
 //! | module | operation |
 //! |---|---|

@@ -1,6 +1,6 @@
 //! Ends what a lease left running on a host.
 //!
-//! What runs in the control group of its slot is ended by that, wherever it went ([`crate::containment`]). The marks find the rest,
+//! Processes in the control group of the slot end with the group, wherever they went ([`crate::containment`]). The marks find the rest,
 //! and all of it on a host without control groups.
 //!
 //! Every command that runs for a holder carries `WHARFINGER_LEASE=<lease>` in its environment, and children inherit it:
@@ -23,9 +23,10 @@ use wharfinger_adapter::{Command, Exit, Failure, Output, Shell, ShellError};
 /// The variable that marks the processes of a lease.
 pub const LEASE_VARIABLE: &str = "WHARFINGER_LEASE";
 
-/// Finds processes and control groups and ends them: libraries that precede a script. The heads of the files name the variables
-/// that they take.
-pub const PROCESSES: &str = concat!(include_str!("sh/cgroup.sh"), include_str!("sh/processes.sh"));
+/// Finds processes and control groups and ends them, and compares tokens: libraries that precede a script. The heads of the files
+/// name the variables that they take.
+pub const LIBRARIES: &str =
+    concat!(include_str!("sh/cgroup.sh"), include_str!("sh/processes.sh"), include_str!("sh/fence.sh"));
 
 /// Never ends itself: its process group is left out (a [`Shell`] runs each command in a group of its own).
 const REAP: &str = concat!(
@@ -35,7 +36,7 @@ const REAP: &str = concat!(
     include_str!("sh/reap.sh")
 );
 
-/// What the end of a lease came to on its host.
+/// The result of a lease's end on its host.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Reaped {
     /// How many processes were signalled.
@@ -126,7 +127,7 @@ pub(crate) fn left(exit: &Exit, whose: &str, output: &Output) -> Option<Failure>
     }
 }
 
-/// What a shell that does not work means for the call that needed it.
+/// The failure of a call whose shell does not work.
 pub(crate) fn failure(error: ShellError) -> Failure {
     match error {
         ShellError::NotReached(text) | ShellError::Unreachable(text) => Failure::resource("UNREACHABLE", text),

@@ -1,6 +1,6 @@
-//! What a resource left on a host that was given up, swept when the host comes back.
+//! Leftovers of a resource on a host that was given up, swept when the host comes back.
 //!
-//! A host that does not answer is given up: nobody could end its leases' processes or remove its directory. When it answers
+//! A host that does not answer is given up. The processes of its leases run on, and its directory stays. When it answers
 //! again, it is a new resource with a directory of its own. So each scratch directory has another one beside it, out of
 //! the way of a build's slips:
 //!
@@ -32,7 +32,7 @@ const REMOVER: &str = include_str!("sh/remover.sh");
 /// Ending processes takes 24 seconds at most, and everything else is renaming.
 const LIMIT: Duration = Duration::from_secs(60);
 
-/// What [`claim`] found and did.
+/// The result of [`claim`].
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Swept {
     /// Resources whose leftovers were taken away.

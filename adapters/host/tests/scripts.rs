@@ -7,7 +7,7 @@ use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Output, Stdio};
 
-/// What a Debian or Alpine host has as /bin/sh, and what some administrators make it.
+/// The shells that a Debian or Alpine host has as /bin/sh, and those that administrators put there.
 const SHELLS: [&[&str]; 3] = [&["dash"], &["bash", "--posix"], &["busybox", "sh"]];
 
 /// Each makes a file `canary` in the working directory if it is ever read as a program's text.
@@ -190,7 +190,7 @@ fn a_slots_group_ends_what_took_its_marks_away() {
             assert_eq!(said, "1\nmemory=67108864 1\ncpu=1500 0\npids=40 0\n", "{shell:?}");
             assert!(!lives() && !tree.exists() && !Path::new(&note).exists(), "{shell:?}");
         }
-        // What cannot be looked at is not clean; what lies elsewhere is not believed.
+        // A group that cannot be looked at is not clean; one that lies elsewhere is not believed.
         outside(shell, &set, &[&fence, "9", &lease, number, "yes"], 0);
         let text = std::fs::read_to_string(&note).unwrap();
         let name = text.lines().find_map(|line| line.rsplit_once("/wharfinger/")).unwrap().1;

@@ -53,6 +53,7 @@ impl Announcements {
     /// Reads the file at each interval, until the last other reference is dropped.
     pub(crate) fn watch(self: &Arc<Self>, sink: NoticeSink) {
         let weak = Arc::downgrade(self);
+        // Ends with the last other reference.
         tokio::spawn(async move {
             let mut before = String::new();
             let mut polls = tokio::time::interval(POLL_INTERVAL);

@@ -4,7 +4,7 @@ use crate::config::Config;
 use std::path::Path;
 use std::time::Duration;
 use wharfinger_adapter::{Failure, Shell, Verdict};
-use wharfinger_host::check::{self, Boot, Needs};
+use wharfinger_host::check::{self, Boot, Facts, Needs};
 
 /// Maximum time of a check or probe. No network is in between, so a longer one hangs (on a dead NFS mount below `root`).
 pub(crate) const LIMIT: Duration = Duration::from_secs(20);
@@ -18,29 +18,18 @@ pub(crate) async fn check(shell: &dyn Shell, host: &str, boot_id: &str, needs: &
 
 /// Checks the boot id, the scratch directory and the free space, without a process.
 pub(crate) async fn probe(host: &str, boot_id: &str, needs: &Needs) -> Result<Verdict, Failure> {
-    let (host, boot_id, needs) = (host.to_string(), boot_id.to_string(), needs.clone());
+    let (host, needs) = (host.to_string(), needs.clone());
+    let before = Boot { id: boot_id.to_string(), ..Boot::default() };
     let look = tokio::task::spawn_blocking(move || {
         let now = std::fs::read_to_string("/proc/sys/kernel/random/boot_id").unwrap_or_default();
-        let now = now.trim();
-        if !boot_id.is_empty() && !now.is_empty() && now != boot_id {
-            let detail = format!("host {host} has boot id {now}; it had {boot_id} when it was made");
-            return Verdict::Gone { reason: "REBOOTED", detail };
-        }
-        if !Path::new(&needs.scratch).is_dir() {
-            let detail = format!("host {host}: directory {} is missing", needs.scratch);
-            return Verdict::Mangled { repairable: true, reason: "SCRATCH_MISSING", detail };
-        }
-        match rustix::fs::statvfs(&needs.scratch) {
-            Ok(disk) if disk.f_bavail.saturating_mul(disk.f_frsize) >> 20 < needs.free_disk_mb => Verdict::Mangled {
-                repairable: false,
-                reason: "DISK_FULL",
-                detail: format!(
-                    "host {host} has less than min_free_disk_mb = {} MiB free under {}",
-                    needs.free_disk_mb, needs.scratch
-                ),
-            },
-            Ok(_) | Err(_) => Verdict::Healthy,
-        }
+        let free = rustix::fs::statvfs(&needs.scratch).ok();
+        let facts = Facts {
+            boot: Boot { id: now.trim().to_string(), ..Boot::default() },
+            free_disk_mb: free.map(|disk| disk.f_bavail.saturating_mul(disk.f_frsize) >> 20),
+            scratch_exists: Path::new(&needs.scratch).is_dir(),
+            ..Facts::default()
+        };
+        check::glance(&host, &facts, &before, &needs)
     });
     match tokio::time::timeout(LIMIT, look).await {
         Ok(Ok(verdict)) => Ok(verdict),

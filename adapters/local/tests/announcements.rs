@@ -1,4 +1,4 @@
-//! What is announced for this machine reaches the broker.
+//! Announcements for this machine reach the broker.
 
 use std::time::Duration;
 use tokio::sync::mpsc;

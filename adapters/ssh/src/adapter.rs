@@ -18,7 +18,8 @@ use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;
 use std::path::PathBuf;
 use std::sync::{Arc, Mutex, PoisonError};
-use std::time::{Duration, Instant};
+use std::time::Duration;
+use tokio::time::Instant;
 use wharfinger_adapter::login::{BY_CERTIFICATE, ChildLogins};
 use wharfinger_adapter::{
     Access, Adapter, CleanJob, CredentialSource, Failure, NoticeSink, PrepareJob, Prepared, ProvisionJob, Provisioned,
@@ -60,7 +61,7 @@ impl Settings {
     }
 }
 
-/// What is remembered of a resource. Enough to find a host that is no longer in the inventory: its live leases still
+/// The record of a resource. It is enough to find a host that is no longer in the inventory: its live leases still
 /// need their clean-up. Paths of keys, never keys.
 #[derive(Clone, Debug, Serialize, Deserialize)]
 struct Handle {
@@ -111,7 +112,7 @@ impl SshAdapter {
     }
 
     /// Takes a changed inventory. Connections to hosts that are no longer there, or whose settings changed, are closed
-    /// when their last command has ended; they are made again when somebody asks for them.
+    /// when their last command has ended; they are made again when a call needs them.
     ///
     /// # Errors
     /// `BAD_CONFIG` (configuration); then everything stays as it was.
@@ -137,7 +138,7 @@ impl SshAdapter {
         inventory.config = config;
     }
 
-    /// As [`Adapter::provision`], for a machine that is in no inventory: somebody launched it, and knows its host key. From
+    /// As [`Adapter::provision`], for a machine that is in no inventory: the caller launched it, and knows its host key. From
     /// then on it is found by its resource's handle, also by another process.
     ///
     /// # Errors
@@ -158,7 +159,7 @@ impl SshAdapter {
         self.provision(&ProvisionJob { resource, attempt: job.attempt }).await
     }
 
-    /// Closes what leads to this machine: it is no more, and whoever has its address next is another.
+    /// Closes the connections to this machine: it is gone, and the next one with its address is another.
     pub async fn forget(&self, host: &str) {
         let connection = {
             let mut inventory = self.inventory_lock();
@@ -296,7 +297,7 @@ impl SshAdapter {
     }
 
     /// Connects. A host that is to go is not made ready, only to be taken away from those who got it. What is known of its end may be
-    /// from before it went, so whoever watches it gets time to speak.
+    /// from before it went, so its watch gets time to report.
     async fn no_end_announced(&self, connection: &Arc<Connection>) -> Result<(), Failure> {
         let endpoint = &connection.endpoint;
         let begun = Instant::now();

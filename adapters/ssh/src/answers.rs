@@ -10,7 +10,8 @@
 //! pool whose answers are late, are the first suspects.
 
 use std::sync::{Mutex, MutexGuard, PoisonError};
-use std::time::{Duration, Instant};
+use std::time::Duration;
+use tokio::time::Instant;
 
 /// Minimum of TCP's time-out on Linux, in milliseconds (TCP_RTO_MIN).
 const TIMEOUT_MIN: f64 = 200.0;
@@ -24,7 +25,7 @@ const SHARE_UNKNOWN: f64 = 0.01;
 /// How much one answer counts in the short and in the long memory.
 const MEMORY: (f64, f64) = (1.0 / 32.0, 1.0 / 1024.0);
 
-/// What is left of the longest silence after each further answer: half after half an hour of a pulse.
+/// Share of the longest silence that each further answer leaves: half after half an hour of a pulse.
 const FADING: f64 = 0.999_81;
 
 /// Answers before the limits of a host differ from those of the configuration.
@@ -42,7 +43,7 @@ struct Phi {
 /// How much longer than the configured time a question waits, at most, where answers are known to be late.
 const TIMES_MAX: u32 = 3;
 
-/// What the answers of one host took.
+/// Times that the answers of one host took.
 #[derive(Clone, Debug)]
 struct Account {
     /// Smoothed time of the answers that were not late, and its deviation, in milliseconds.
@@ -115,7 +116,7 @@ impl Silence {
     }
 }
 
-/// What one host's answers took, and what follows from it.
+/// Times that one host's answers took, and the limits that follow.
 pub(crate) struct Answers(Mutex<Account>);
 
 impl Default for Answers {
@@ -161,7 +162,7 @@ impl Answers {
     }
 }
 
-/// What is common to the hosts of a pool: the broker itself, and the network between.
+/// Surroundings that the hosts of a pool have in common: the broker itself, and the network between.
 #[derive(Debug, Default)]
 pub(crate) struct Surroundings(Mutex<Common>);
 

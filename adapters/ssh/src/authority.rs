@@ -85,7 +85,7 @@ impl Permit {
 /// Type of a holder's key.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Deserialize)]
 pub enum KeyType {
-    /// ed25519.
+    /// EdDSA on Ed25519.
     #[serde(rename = "ssh-ed25519")]
     Ed25519,
     /// ECDSA on NIST P-256.

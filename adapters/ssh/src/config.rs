@@ -1,4 +1,4 @@
-//! What a pool of kind `ssh` says in the configuration: the inventory.
+//! The settings of a pool of kind `ssh`: the inventory.
 
 use crate::authority::Authority;
 use crate::endpoint::{Limits, Watch};
@@ -47,10 +47,10 @@ pub struct Config {
     #[serde(default = "default_pulse_interval_ms")]
     pub pulse_interval_ms: u64,
     /// After this long without a word from the host we ask whether it is there, in milliseconds. Probes notice a dead
-    /// host long before; this ends connections that nobody probes.
+    /// host long before; this ends connections without probes.
     #[serde(default = "default_keepalive_interval_ms")]
     pub keepalive_interval_ms: u64,
-    /// So many questions in a row without an answer end the connection. With the interval this must be well above what
+    /// Number of questions in a row without an answer that ends the connection. With the interval this must be well above what
     /// TCP needs to get through a network that loses packets (eight tries take 25 seconds).
     #[serde(default = "default_keepalive_max")]
     pub keepalive_max: usize,

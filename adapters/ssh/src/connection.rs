@@ -3,7 +3,7 @@
 //! Why not all over one: the library's event loop hands each channel's data to a bounded queue and waits when that is
 //! full, and it grants the remote side new window when data arrives, not when it is read (russh 0.65,
 //! `client/encrypted.rs`). So one slow reader stops the whole connection, keep-alive and probes with it, and a host
-//! would look dead because somebody paused `less`. Hence: over the kept connection goes only what we always read at
+//! would look dead because a holder paused `less`. So over the kept connection goes only what we always read at
 //! full speed; output for a caller's own reader comes over a connection of its own, where waiting is just what we want.
 
 use crate::answers::{Answers, Silence, Surroundings};
@@ -16,9 +16,10 @@ use russh::{Channel, ChannelOpenFailure, Disconnect};
 use std::hash::{DefaultHasher, Hash, Hasher};
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
-use std::time::{Duration, Instant};
+use std::time::Duration;
 use tokio::sync::{Semaphore, watch};
 use tokio::task::AbortHandle;
+use tokio::time::Instant;
 use tokio::time::{sleep, timeout};
 use tokio_util::sync::CancellationToken;
 use wharfinger_host::check::Boot;
@@ -31,10 +32,10 @@ const HANDSHAKES_MAX: usize = 4;
 const OPEN_ATTEMPTS: u32 = 10;
 const FULL_ATTEMPTS: u32 = 2;
 
-/// One probe in so many runs a command on the host; the others are pings.
+/// Number of probes of which one runs a command on the host; the others are pings.
 const THOROUGH_EVERY: u64 = 12;
 
-/// What begins with a kept connection.
+/// Tasks that begin with a kept connection.
 pub(crate) type OnKept = fn(&Arc<Connection>, &Arc<Live>);
 
 /// All connections to one host.
@@ -49,9 +50,9 @@ pub(crate) struct Connection {
     questions: AtomicU64,
     /// By any connection, or by a ping.
     pub(crate) shown: Shown,
-    /// What the answers of the host took.
+    /// Times that the answers of the host took.
     pub(crate) answers: Answers,
-    /// What is common to the hosts of the pool.
+    /// Surroundings that the hosts of the pool have in common.
     pub(crate) surroundings: Arc<Surroundings>,
     /// Runs while the host has leases.
     pulse: Mutex<Option<Running>>,
@@ -107,7 +108,7 @@ pub(crate) struct Live {
 #[derive(Default)]
 pub(crate) struct State {
     pub(crate) ended: CancellationToken,
-    /// Nobody keeps it any more; what only it needs may end.
+    /// The connection is not kept any more: tasks that only it needs may end.
     pub(crate) retired: CancellationToken,
     reason: Mutex<Option<String>>,
     deliberate: AtomicBool,
@@ -166,7 +167,7 @@ impl Drop for Live {
 }
 
 impl State {
-    /// What ends from here on, ends by our doing; what has ended before, did not.
+    /// An end from here on is deliberate; an earlier one was not.
     fn end_deliberately(&self) {
         self.retired.cancel();
         if !self.ended.is_cancelled() {
@@ -328,7 +329,7 @@ impl Connection {
         self.shown.since(begun) || self.lock().dial.as_ref().is_some_and(|dial| dial.shown.get())
     }
 
-    /// The kept connection, made if there is none. Whoever comes while it is being made gets the same result.
+    /// The kept connection, made if there is none. Callers that come while it is being made get the same result.
     pub(crate) async fn kept(self: &Arc<Self>) -> Result<Arc<Live>, SshError> {
         let result = {
             let mut kept = self.lock();
@@ -370,6 +371,7 @@ impl Connection {
         let shown = Shown::default();
         kept.dial = Some(Dial { number, shown: shown.clone(), result: result.clone() });
         let this = Arc::clone(self);
+        // Ends with the attempts.
         tokio::spawn(async move {
             let dialled = this.dial_for_keeps(&shown, attempts).await.map(Arc::new);
             this.dialled(number, &dialled);
@@ -381,7 +383,7 @@ impl Connection {
     /// An attempt has come to its end: what it made takes the place of a connection that has ended or owes an answer.
     fn dialled(self: &Arc<Self>, number: u64, dialled: &Dialled) {
         let mut kept = self.lock();
-        // Closed meanwhile: whoever waits may use it, and nobody keeps it.
+        // Closed meanwhile: waiting callers may use it, and it is not kept.
         if kept.dial.as_ref().is_none_or(|dial| dial.number != number) {
             return;
         }
@@ -442,6 +444,7 @@ impl Connection {
         let Some(reporter) = self.reporter.clone() else { return };
         let (name, place) = (self.endpoint.name.clone(), self.endpoint.place());
         let state = Arc::clone(&live.state);
+        // Ends with the kept connection.
         tokio::spawn(async move {
             state.ended.cancelled().await;
             if !state.deliberate.load(Ordering::Relaxed) {

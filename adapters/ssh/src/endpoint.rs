@@ -47,7 +47,7 @@ pub(crate) struct Limits {
     pub(crate) watch: Option<Watch>,
 }
 
-/// What is looked at on a host.
+/// Sources of announcements on a host.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct Watch {
     pub(crate) notice_file: String,

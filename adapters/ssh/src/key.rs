@@ -22,7 +22,7 @@ pub struct HostKey {
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum HostKeyType {
-    /// ed25519.
+    /// EdDSA on Ed25519.
     #[default]
     Ed25519,
     /// ECDSA on NIST P-256, for hosts in FIPS mode, whose sshd refuses ed25519 keys.

@@ -5,7 +5,7 @@
 //! learns of a dead host within milliseconds instead of at the next probe. Commands whose output goes to a reader that
 //! may be slow get a connection of their own (`connection.rs` says why), so that nothing can hold up a probe.
 //!
-//! What runs on the host is POSIX sh and coreutils; nothing is installed there.
+//! The host needs POSIX sh and coreutils; nothing is installed there.
 
 mod adapter;
 mod address;

@@ -1,4 +1,4 @@
-//! What a host says unasked: the end of its kept connection, told at once, and what its owner announces there.
+//! Notices of a host: the end of its kept connection, reported at once, and the announcements of its owner.
 
 use crate::answers::Surroundings;
 use std::collections::BTreeMap;
@@ -19,9 +19,9 @@ pub(crate) struct NotHeard;
 pub(crate) struct Reporter {
     pool: String,
     sink: OnceLock<NoticeSink>,
-    /// What each host has announced so far. Here, so that a new connection says nothing twice.
+    /// Announcements of each host so far. Kept here, so that a new connection reports nothing twice.
     boards: Mutex<BTreeMap<String, Board>>,
-    /// What the hosts of the pool have in common.
+    /// Surroundings that the hosts of the pool have in common.
     pub(crate) surroundings: Arc<Surroundings>,
 }
 

@@ -25,15 +25,15 @@ use crate::shell::{SshShell, quick};
 use crate::timeout::patiently;
 use russh::keys::PrivateKey;
 use std::sync::Arc;
-use std::time::{Duration, Instant};
-use tokio::time::sleep;
+use std::time::Duration;
+use tokio::time::{Instant, sleep};
 use wharfinger_adapter::{Command, Exit, Failure, Output, Verdict};
 use wharfinger_host::check::{self, Boot, Needs};
 
 /// How much longer than a connection the proving script may take: it starts a dozen processes.
 const PROOF_TIMES: u32 = 2;
 
-/// What is known of the host from the time when it was made ready.
+/// Facts of the host from the time when it was made ready.
 pub(crate) struct Known<'a> {
     pub(crate) boot: Boot,
     /// SHA256 fingerprint of the host key.
@@ -64,7 +64,7 @@ pub(crate) async fn check(
 ) -> Result<Verdict, Failure> {
     let connection = &shell.connection;
     let host = &connection.endpoint.name;
-    // First the question that costs nothing, so that a host that hangs is told from one whose disk hangs.
+    // First the question that costs nothing: it distinguishes a host that hangs from one whose disk hangs.
     match ask(connection, true).await {
         Ok(boot) => {
             if let gone @ Verdict::Gone { .. } = compare(connection, &boot, known) {
@@ -204,7 +204,7 @@ async fn first_answer(
     // One that still owes the last answer is not waited for alone again.
     if !live.owes() {
         match patiently(connection.silence().late, &mut kept).await {
-            // It broke before we came, and nobody had noticed yet. What a new one says is worth more.
+            // It broke before this question, unnoticed. The answer over a new one is worth more.
             Some(Err(error)) if error.unreachable_reason().is_some() => {
                 live.set_owes(true);
                 return ask_new(connection, live.is_open()).await;

@@ -90,6 +90,7 @@ impl ProxyStream {
         };
         let complaint = Complaint::default();
         let heard = complaint.clone();
+        // Ends with the proxy, which has the other end of the pipe.
         tokio::spawn(async move {
             let mut buffer = [0; 512];
             while let Ok(n @ 1..) = stderr.read(&mut buffer).await {

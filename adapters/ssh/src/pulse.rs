@@ -8,8 +8,8 @@ use crate::connection::{Connection, Live, Running};
 use crate::timeout::patiently;
 use std::hash::{DefaultHasher, Hash, Hasher};
 use std::sync::{Arc, Weak};
-use std::time::{Duration, Instant};
-use tokio::time::sleep;
+use std::time::Duration;
+use tokio::time::{Instant, sleep};
 
 /// From one ping to the next on a host of which little is known.
 const ACQUAINTANCE: Duration = Duration::from_millis(50);

@@ -50,12 +50,12 @@ pub(crate) fn nonce() -> String {
     format!("{:016x}{:016x}", RandomState::new().hash_one(count), RandomState::new().hash_one(count))
 }
 
-/// What starts a command.
+/// The start of a command.
 #[derive(Debug)]
 pub(crate) struct Start {
     /// The line for the login shell.
     pub(crate) line: String,
-    /// What precedes the command's own standard input.
+    /// The text before the command's own standard input.
     pub(crate) head: Bytes,
 }
 
@@ -97,7 +97,7 @@ fn escape(script: &str) -> String {
     text
 }
 
-/// What the mark on standard error reported.
+/// The report of the mark on standard error.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) enum Mark {
     /// The command runs; this is the target of `kill` (`-123`: the group).
@@ -142,7 +142,7 @@ impl Preface {
         (Some(word), after)
     }
 
-    /// What came before the mark: the output of the login shell itself.
+    /// The output of the login shell itself, before the mark.
     fn noise(&self) -> String {
         String::from_utf8_lossy(&self.held).trim().chars().take(1000).collect()
     }
@@ -186,7 +186,7 @@ impl Marks {
         }
     }
 
-    /// What came before the marks: the output of the login shell itself.
+    /// The output of the login shell itself, before the marks.
     pub(crate) fn noise(&self) -> String {
         let both = [self.stderr.noise(), self.stdout.noise()];
         both.into_iter().filter(|noise| !noise.is_empty()).collect::<Vec<_>>().join("; ")

@@ -24,10 +24,10 @@ const AFTERGLOW: Duration = Duration::from_secs(1);
 /// How long a killed command's last output is waited for: the killer's grace, and a bit.
 const LAST_WORDS: Duration = Duration::from_millis(2500);
 
-/// What `run` keeps of each stream, in bytes.
+/// Maximum length of each stream that `run` keeps, in bytes.
 const KEEP_BYTES: usize = 1 << 20;
 
-/// What `put` takes, in bytes.
+/// Maximum length that `put` takes, in bytes.
 const PUT_BYTES_MAX: usize = 64 << 20;
 
 /// Runs commands on one host.

@@ -24,7 +24,7 @@ const LINE_BYTES_MAX: usize = 8 * 1024;
 /// The operator's command is the only text from outside that it runs.
 const SCRIPT: &str = include_str!("sh/watch_host.sh");
 
-/// Starts the watch over this connection, if there is somebody to tell.
+/// Starts the watch over this connection, if the pool has a reporter.
 pub(crate) fn start(connection: &Arc<Connection>, live: &Arc<Live>) {
     let (Some(reporter), Some(settings)) = (&connection.reporter, &connection.endpoint.limits.watch) else { return };
     let watch = Attending {
@@ -33,8 +33,9 @@ pub(crate) fn start(connection: &Arc<Connection>, live: &Arc<Live>) {
         settings: settings.clone(),
         state: live.state(),
     };
-    // Neither is held while the loop runs, or a connection that nobody keeps would stay for its watch.
+    // Neither is held while the loop runs: its watch would keep a connection alive that is not kept.
     let (connection, live) = (Arc::downgrade(connection), Arc::downgrade(live));
+    // Ends with the kept connection.
     tokio::spawn(async move {
         while let (Some(connection), Some(live)) = (connection.upgrade(), live.upgrade()) {
             let attended = match watch.open(connection, live).await {

@@ -1,4 +1,4 @@
-//! What a host's owner announces on the host, heard over a real sshd.
+//! Announcements of a host's owner on the host, read over a real sshd.
 
 #![allow(clippy::disallowed_methods, reason = "tests compare with what they see on their own clock")]
 #![allow(clippy::unwrap_used, reason = "helpers of tests")]
@@ -9,10 +9,10 @@ mod pool;
 mod support;
 
 use std::path::Path;
-use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
 use support::{Sshd, skip};
 use tokio::sync::mpsc;
-use tokio::time::timeout;
+use tokio::time::{Instant, timeout};
 use wharfinger_adapter::{
     Adapter, Blame, Command, Notice, NoticeKind, NoticeTarget, ProvisionJob, ResourceJob, Verdict, WallTime,
 };
@@ -63,7 +63,7 @@ impl World {
         (notice.kind, notice.source, notice.detail)
     }
 
-    /// What is said, but for what each source says once at the start: that it has nothing to say.
+    /// The next notice, but for the first one of each source: that it announces nothing.
     async fn next(&mut self) -> Notice {
         loop {
             let notice = self.notices.recv().await.unwrap();
@@ -74,7 +74,7 @@ impl World {
         }
     }
 
-    /// Nothing is told for a while that is longer than the budget.
+    /// No notice comes for a while that is longer than the budget.
     async fn quiet(&mut self, what: &str) {
         if let Ok(notice) = timeout(BUDGET + Duration::from_millis(500), self.next()).await {
             panic!("{what}: {notice:?}");
@@ -234,7 +234,7 @@ async fn a_new_connection_says_nothing_twice_and_the_old_loop_is_dead() {
     assert_eq!(world.adapter.probe(&world.job).await, Ok(Verdict::Healthy));
     world.quiet("it stands as before").await;
     one_loop(&world).await;
-    // Taken back while nobody looked.
+    // Taken back between two looks.
     world.sshd.kill_hard();
     assert_eq!(world.told("the connection broke", Instant::now()).await.0, NoticeKind::ConnectionLost);
     std::fs::remove_file(world.sshd.folder().join("run/notice")).unwrap();

@@ -11,9 +11,10 @@ use pool::{config, eventually, host, job_of as job, made};
 use std::os::unix::fs::{PermissionsExt, symlink};
 use std::path::{Path, PathBuf};
 use std::process::{Child, Stdio};
-use std::time::{Duration, Instant};
+use std::time::Duration;
 use support::nft::Fault;
 use support::{Sshd, skip};
+use tokio::time::Instant;
 use wharfinger_adapter::{Access, Adapter, Command, ParentHost, ResourceJob, Verdict, access};
 use wharfinger_host::reaper::LEASE_VARIABLE;
 use wharfinger_ssh::{Config, SshAdapter};
@@ -147,7 +148,7 @@ async fn what_a_given_up_host_left_goes_when_it_comes_back() {
         ("another deployment's", Left::run(&scratch(&sshd, OTHER_DEPLOYMENT), &lease_of("lse_host2"))),
         ("a stranger's", Left::run(&stranger, &[])),
     ];
-    // What makes a removal go wrong.
+    // A fault that makes a removal fail.
     symlink(&precious, in_old.join("link")).unwrap();
     std::fs::create_dir_all(in_old.join("cache/deep")).unwrap();
     std::fs::write(in_old.join("cache/deep/module"), "x").unwrap();

@@ -14,7 +14,7 @@ use std::sync::Arc;
 use tokio::sync::{Mutex, mpsc};
 use wharfinger_adapter::{Command, Exit, InputSource};
 
-/// What a test sends, piece by piece.
+/// Input of a test, piece by piece.
 struct Piped(Mutex<mpsc::Receiver<Bytes>>);
 
 #[async_trait]

@@ -11,9 +11,10 @@ use pool::{adapter, eventually, holder, job, made};
 use std::path::Path;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU32, Ordering};
-use std::time::{Duration, Instant};
+use std::time::Duration;
 use support::Sshd;
 use support::nft::{self, Fault};
+use tokio::time::Instant;
 use wharfinger_adapter::{
     Access, Adapter, Blame, CleanJob, Command, EndedHow, Exit, HolderWork, ParentHost, PrepareJob, ResourceJob, access,
 };

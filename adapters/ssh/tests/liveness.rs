@@ -13,9 +13,10 @@ use std::process::{Child, Command, Stdio};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU32, Ordering};
 use std::sync::mpsc::Receiver;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 use support::nft::{self, Fault};
 use support::{Sshd, skip};
+use tokio::time::Instant;
 use wharfinger_adapter::{Adapter, ProvisionJob, ResourceJob, Verdict};
 use wharfinger_ssh::{Config, SshAdapter};
 
@@ -341,7 +342,7 @@ impl Stoppable {
             .spawn()
             .unwrap();
         let stdout = BufReader::new(child.stdout.take().unwrap());
-        let (pass_on, lines) = std::sync::mpsc::channel();
+        let (pass_on, lines) = std::sync::mpsc::sync_channel(1024);
         std::thread::spawn(move || stdout.lines().map_while(Result::ok).try_for_each(|line| pass_on.send(line)));
         Self { child, lines }
     }

@@ -219,7 +219,7 @@ async fn commands_reach_the_users_shell_as_they_are_and_nothing_else_is_allowed(
     let output = shell.wait_with_output().unwrap();
     assert_eq!((output.status.code(), text(&output.stdout)), (Some(4), "30".into()));
 
-    // What no rule grants: a terminal, forwarding, agents, X11, other subsystems, the environment.
+    // No rule grants these: a terminal, forwarding, agents, X11, other subsystems, the environment.
     let refused = |words: &[&str]| {
         let output = holder.client("ssh").args(words).output().unwrap();
         (output.status.code(), text(&output.stdout), text(&output.stderr))

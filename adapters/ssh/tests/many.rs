@@ -1,4 +1,4 @@
-//! What a kept connection costs us: memory for each, CPU for each probe. Figures, no limits; run by hand:
+//! The cost of a kept connection: memory for each, CPU for each probe. Figures, no limits; run by hand:
 //! `cargo test --release -p wharfinger-ssh --test many -- --ignored --nocapture --test-threads 1`.
 
 #![allow(clippy::unwrap_used, reason = "helpers of tests")]
@@ -9,9 +9,10 @@ mod pool;
 mod support;
 
 use std::sync::Arc;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 use support::{Sshd, skip};
 use tokio::sync::Semaphore;
+use tokio::time::Instant;
 use wharfinger_adapter::{Adapter, ProvisionJob, ResourceJob, Verdict};
 use wharfinger_ssh::{Config, SshAdapter};
 
@@ -31,7 +32,7 @@ fn cpu() -> Duration {
     Duration::from_millis(ticks * 10)
 }
 
-/// Probes all, so many at a time; each must be healthy.
+/// Probes all, `at_once` at a time; each must be healthy.
 async fn probe_all(adapter: &Arc<SshAdapter>, jobs: &[ResourceJob], at_once: usize) {
     let turns = Arc::new(Semaphore::new(at_once));
     let asking: Vec<_> = jobs

@@ -8,9 +8,10 @@ mod support;
 use bytes::Bytes;
 use pool::{adapter, adapter_for, config, eventually, host, job, next_notice, subscribed, target};
 use std::sync::Arc;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 use support::{Sshd, skip};
 use tokio::sync::mpsc;
+use tokio::time::Instant;
 use wharfinger_adapter::{
     Adapter, Blame, Command, CredentialSource, Exit, NoticeKind, NoticeTarget, ProvisionJob, ResourceJob, ShellError,
     Stream, Verdict, access, quote,

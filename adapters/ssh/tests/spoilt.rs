@@ -17,7 +17,7 @@ use copies::rows::{self, Row};
 use std::sync::Arc;
 use wharfinger_copies::Clean;
 
-/// One copy for so many rows.
+/// One copy for each chunk of rows.
 const COPIES: usize = 4;
 
 #[tokio::test(flavor = "multi_thread")]

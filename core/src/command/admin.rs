@@ -13,14 +13,14 @@ use alloc::string::{String, ToString};
 use alloc::sync::Arc;
 use alloc::vec::Vec;
 
-/// Who asks, for which pools, and why.
+/// The caller of an order, its pools, and its reason.
 struct Said {
     principal: Arc<str>,
     scope: Scope,
     reason: Arc<str>,
 }
 
-/// What a verb is on: a machine, a resource, or a resource that stands for a machine.
+/// The object of a verb: a machine, a resource, or a resource that stands for a machine.
 struct Place {
     machine: Option<MachineKey>,
     resource: Option<ResourceId>,

@@ -444,7 +444,7 @@ impl Core {
     pub(crate) fn probe_due(&mut self, id: ResourceId) {
         let now = self.now();
         // A probe's answer carries no number, and it is not stored. The next one would be taken by the next change, and
-        // whoever runs calls would take that change's call for this one.
+        // the engine would take that change's call for this one.
         let op = Op(0);
         let Some(entry) = self.entry(&id) else { return };
         if entry.liveness.in_flight || entry.liveness.next.is_none_or(|at| at > now) {

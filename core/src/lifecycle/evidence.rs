@@ -1,4 +1,4 @@
-//! What the uses of a resource whose checks pass say of it, beside the base rate of its pool; and what follows when its
+//! Evidence by the uses of a resource whose checks pass, beside the base rate of its pool; and the consequences when its
 //! failures are improbable. The test itself: `policy/evidence.rs`.
 
 use crate::lifecycle::Consequence;
@@ -273,7 +273,7 @@ impl Core {
     }
 
     /// More work fails on a resource than it used to on the others, and now it fails on them too: then something that they
-    /// share is wrong, and that is said once.
+    /// share is wrong, which is reported once.
     fn consider_common_cause(&mut self, id: ResourceId) {
         if !self.convicted(id, true) {
             return;

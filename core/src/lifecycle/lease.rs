@@ -291,7 +291,7 @@ impl Core {
                 self.then(Consequence::Remove { resource: child, cause: own, end: End::Lost, actor });
             }
             (LeaseState::Preparing { .. }, None) => {
-                // What holders did there may be another tenant's.
+                // The work of holders there may be another tenant's.
                 let why = chain.first().map_or("", |link| link.reason.in_general().unwrap_or(&link.detail));
                 self.then(Consequence::Requeue { lease: id, trouble: format!("its resource was lost: {why}") });
             }

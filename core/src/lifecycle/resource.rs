@@ -30,7 +30,7 @@ impl Core {
             None => Texts::new(),
         };
         access.extend(made.access);
-        // What lies on it has the same.
+        // Its children have the same.
         if let Some(key) = self.machine_of(id) {
             access.insert(Arc::from("machine"), Arc::from(key.to_string()));
         }

@@ -81,27 +81,13 @@ impl Core {
             .unwrap_or(0);
         let seq = self.next_number();
         let selector = Arc::new(Selector::pool(&on));
+        let name: Arc<str> = Arc::from(format!("{child}"));
         let spec = LeaseSpec {
-            request_id: Arc::from(format!("{child}")),
-            fingerprint: 0,
-            tenant: Arc::from(SELF),
-            principal: Arc::from(SELF),
-            holder: Arc::from(format!("{child}")),
-            selector,
+            holder: name.clone(),
             priority,
-            ttl: Millis::ZERO,
-            wait_until: None,
-            expected: None,
-            params: Arc::new(Texts::new()),
-            tags: Arc::new(Texts::new()),
-            group: None,
-            index: 0,
             independent: true,
             child: Some(child),
-            replace: false,
-            replaces: None,
-            work: None,
-            total: None,
+            ..LeaseSpec::new(name, Arc::from(SELF), selector, Millis::ZERO)
         };
         let id = self.add_lease(spec, seq, Vec::new());
         self.edit_resource(child, |row| row.parent = Some(Parent { lease: id, host: None }));

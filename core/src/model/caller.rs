@@ -1,4 +1,4 @@
-//! Who asks, whose leases it sees, and whose it may end.
+//! The caller of a request, the leases that it sees, and those that it may end.
 
 use crate::{Lease, LeaseSpec, Pools};
 use alloc::sync::Arc;
@@ -136,7 +136,7 @@ impl Scope {
         }
     }
 
-    /// Whether what a tenant holds and waits for is for this reader.
+    /// Whether this reader may see the leases and the queue of a tenant.
     pub fn shows_tenant(&self, name: &str) -> bool {
         match self {
             Scope::All => true,

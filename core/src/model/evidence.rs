@@ -33,7 +33,7 @@ pub struct Run {
     pub since: Uses,
 }
 
-/// What the uses of a resource say of it.
+/// The evidence that the uses of a resource give.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Debug, Default)]
 pub struct Evidence {
     /// Its part in its pool's [`Record::recent`].
@@ -56,7 +56,7 @@ pub struct Evidence {
     pub unfit: u32,
 }
 
-/// What a failure with a passed check counts against its resource.
+/// The weight of a failure with a passed check against its resource.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Debug, Default)]
 pub enum Weight {
     /// Nothing: no check has passed yet, or the same work failed there before.

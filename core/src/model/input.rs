@@ -1,4 +1,4 @@
-//! Inputs.
+//! The inputs of the core.
 
 use crate::{
     Caller, Configuration, LeaseId, MachineName, MachineVerb, Millis, Op, Outcome, ResourceId, Selector, Texts,
@@ -65,7 +65,7 @@ pub enum Input {
     /// A request of an operator.
     Admin(AdminRequest),
     /// An adapter that makes a resource writes down what it is about to do in the outside world, or what came of it, so
-    /// that a restart finds it. Refused if nobody waits for the operation any more: then it must not be done.
+    /// that a restart finds it. Refused if the operation was given up: then it must not be done.
     Noted {
         /// The resource.
         resource: ResourceId,
@@ -205,6 +205,29 @@ pub struct LeaseRequest {
     pub total: Option<Millis>,
 }
 
+impl LeaseRequest {
+    /// A request of these claims, with the defaults of their pools and without a name of its holder.
+    pub fn new(caller: Caller, request_id: impl Into<Arc<str>>, claims: Vec<Claim>) -> Self {
+        Self {
+            request_id: request_id.into(),
+            caller,
+            holder: Arc::from(""),
+            claims,
+            priority: 0,
+            ttl: None,
+            queue_for: None,
+            no_queue: false,
+            expected: None,
+            tags: Arc::default(),
+            independent: false,
+            replace: false,
+            work: None,
+            avoid: Vec::new(),
+            total: None,
+        }
+    }
+}
+
 /// One kind of thing wanted by a request.
 #[derive(Clone, PartialEq, Eq, PartialOrd, Ord, Hash, Debug)]
 pub struct Claim {
@@ -214,6 +237,13 @@ pub struct Claim {
     pub count: u32,
     /// For the adapter.
     pub params: Arc<Texts>,
+}
+
+impl Claim {
+    /// A claim on this number of leases, without parameters.
+    pub fn of(selector: impl Into<Arc<Selector>>, count: u32) -> Self {
+        Self { selector: selector.into(), count, params: Arc::default() }
+    }
 }
 
 /// A resource that an adapter made.

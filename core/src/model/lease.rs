@@ -50,8 +50,8 @@ impl Lease {
     /// How many resources a lease remembers to avoid.
     pub const MAX_AVOID: usize = 16;
 
-    /// A new lease in the queue.
-    pub(crate) fn queued(id: LeaseId, spec: LeaseSpec, at: Timestamp, seq: u64) -> Self {
+    /// A new lease in the queue. `seq`: the revision of its request.
+    pub fn queued(id: LeaseId, spec: LeaseSpec, at: Timestamp, seq: u64) -> Self {
         Self {
             id,
             revision: Revision(0),
@@ -159,6 +159,32 @@ pub struct LeaseSpec {
 }
 
 impl LeaseSpec {
+    /// A request for one lease of its tenant, by a principal of the same name, without a name of its holder.
+    pub fn new(request_id: impl Into<Arc<str>>, tenant: Arc<str>, selector: Arc<Selector>, ttl: Millis) -> Self {
+        Self {
+            request_id: request_id.into(),
+            fingerprint: 0,
+            principal: tenant.clone(),
+            tenant,
+            holder: Arc::from(""),
+            selector,
+            priority: 0,
+            ttl,
+            wait_until: None,
+            expected: None,
+            params: Arc::default(),
+            tags: Arc::default(),
+            group: None,
+            index: 0,
+            independent: false,
+            child: None,
+            replace: false,
+            replaces: None,
+            work: None,
+            total: None,
+        }
+    }
+
     /// The key of the same work: the holder's name of it; failing that, the parameters for the adapter; failing
     /// that, the holder. Works of different tenants are different.
     pub fn work_key(&self) -> Arc<str> {
@@ -219,7 +245,7 @@ pub enum LeaseState {
         /// How to reach it.
         access: Arc<Texts>,
     },
-    /// Over.
+    /// It is over.
     Ended {
         /// How it ended.
         how: Ended,
@@ -255,7 +281,7 @@ pub enum Ended {
     Expired,
     /// Against the holder's will.
     Broken {
-        /// Why.
+        /// The causes, up to the root.
         cause: CauseChain,
         /// The lease that succeeds it.
         replacement: Option<LeaseId>,
@@ -264,7 +290,7 @@ pub enum Ended {
     Cancelled,
     /// It will never be active.
     Failed {
-        /// Why.
+        /// The reason.
         reason: FailReason,
         /// The adapter's stable code, if an adapter refused.
         code: Arc<str>,

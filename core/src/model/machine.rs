@@ -47,7 +47,7 @@ pub struct Machine {
 /// An operator's order on a machine.
 #[derive(Clone, PartialEq, Eq, PartialOrd, Ord, Hash, Debug)]
 pub struct Order {
-    /// Principal.
+    /// The principal of the operator.
     pub by: Arc<str>,
     /// The reason, as free text.
     pub reason: Arc<str>,

@@ -226,7 +226,7 @@ pub struct PoolRow {
 /// An operator's order that there be no new leases.
 #[derive(Clone, PartialEq, Eq, PartialOrd, Ord, Hash, Debug)]
 pub struct Cordon {
-    /// Principal.
+    /// The principal of the operator.
     pub by: Arc<str>,
     /// The reason, as free text.
     pub reason: Arc<str>,

@@ -55,7 +55,7 @@ pub struct Resource {
     /// Failures of work on it that are compared with those elsewhere, oldest first: until nothing speaks against it any
     /// more. At most [`Resource::MAX_FAILURES`].
     pub failures: Vec<WorkFailure>,
-    /// What its uses say of it.
+    /// The evidence that its uses give.
     pub evidence: Evidence,
     /// The tenant of its latest lease, where that may matter to the next one.
     pub last_tenant: Option<Arc<str>>,
@@ -99,7 +99,7 @@ pub struct WorkFailure {
     pub at: Timestamp,
     /// A check has passed since: nothing was found wrong with the resource.
     pub cleared: bool,
-    /// What it counts against the resource.
+    /// Its weight against the resource.
     pub weight: Weight,
 }
 
@@ -124,13 +124,13 @@ pub enum ResourceState {
         /// Not before this time.
         retry_at: Option<Timestamp>,
     },
-    /// Leasable.
+    /// Fit for leases.
     Ready,
     /// In doubt: no new leases, a check under way.
     Suspect {
         /// Since when.
         since: Timestamp,
-        /// Why.
+        /// The causes, up to the root.
         cause: CauseChain,
         /// The check under way; `None`: the next one starts at `retry_at`.
         op: Option<Op>,
@@ -165,7 +165,7 @@ pub enum ResourceState {
     },
     /// No new leases; live ones run to their end.
     Draining {
-        /// Why.
+        /// The causes, up to the root.
         cause: CauseChain,
         /// Live leases are broken at this time.
         deadline: Option<Timestamp>,
@@ -178,7 +178,7 @@ pub enum ResourceState {
         attempt: u32,
         /// When the next try starts.
         retry_at: Option<Timestamp>,
-        /// Why.
+        /// The causes, up to the root.
         cause: CauseChain,
         /// It is known to be dead: it takes no capacity.
         dead: bool,
@@ -198,7 +198,7 @@ pub enum ResourceState {
     Gone {
         /// Since when.
         at: Timestamp,
-        /// Why.
+        /// The causes, up to the root.
         cause: CauseChain,
     },
 }

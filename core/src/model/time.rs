@@ -11,7 +11,7 @@ pub struct Timestamp(pub i64);
 pub struct Millis(pub i64);
 
 impl Millis {
-    /// Zero.
+    /// No time at all.
     pub const ZERO: Millis = Millis(0);
 
     /// A number of seconds.

@@ -13,7 +13,7 @@ use alloc::string::String;
 use alloc::sync::Arc;
 use alloc::vec::Vec;
 
-/// What is missing after a placing, by pool.
+/// Slots that a placing lacked, by pool.
 #[derive(Default)]
 pub(crate) struct Demand {
     /// The pools that compete.

@@ -19,7 +19,7 @@ fn scrambled(id: ResourceId) -> u64 {
     (id.value() as u64 ^ (id.value() >> 64) as u64).wrapping_mul(0x9E37_79B9_7F4A_7C15)
 }
 
-/// What was lost: a machine of an inventory, or a resource that another one replaces.
+/// A loss: a machine of an inventory, or a resource that another one replaces.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub(crate) enum Lost {
     Machine(MachineKey),
@@ -36,7 +36,7 @@ pub(crate) struct Domain {
     troubled: u32,
     /// When resources were ended on evidence, oldest first: their rate is limited.
     ended: VecDeque<Timestamp>,
-    /// What was ended on evidence and is not back, with the time and the resource that stood for it.
+    /// Losses on evidence that are not back, with the time and the resource that stood for each.
     lost: BTreeMap<Lost, (Timestamp, ResourceId)>,
     /// Since when the brake is on, and why.
     on: Option<(Timestamp, Arc<str>)>,
@@ -96,7 +96,7 @@ impl Domain {
         self.ended.iter().filter(|at| at.after(brake.window) > now).count() as u32
     }
 
-    /// What was lost within the window and is not back. One that is repaired is a member still.
+    /// Losses within the window that are not back. A resource under repair is a member still.
     pub(crate) fn missing(&self, brake: &Brake, now: Timestamp) -> u32 {
         let counts = |(at, id): &&(Timestamp, ResourceId)| {
             at.after(brake.window) > now && !self.members.contains(&(scrambled(*id), *id))

@@ -1,4 +1,4 @@
-//! What the pools can have at most: requests that no configuration of them meets, and requests that they cannot meet as
+//! The capacity of the pools: requests that no configuration of them meets, and requests that they cannot meet as
 //! they are switched now.
 
 use crate::Core;
@@ -14,7 +14,7 @@ use alloc::vec::Vec;
 pub(crate) enum Extent {
     /// All of it, switched on or off.
     Configured,
-    /// What is enabled and under no order of an operator.
+    /// Pools that are enabled and under no order of an operator.
     SwitchedOn,
 }
 
@@ -137,7 +137,7 @@ impl Core {
         self.pools_of(want).map(of).fold(0, u64::saturating_add)
     }
 
-    /// Whether what the pool has or could have fits the want.
+    /// Whether a resource that the pool has or could have fits the want.
     pub(crate) fn could_serve(&self, pool: &Pool, want: &Want) -> bool {
         let none = Labels::new();
         let configured = match &pool.config.inventory {

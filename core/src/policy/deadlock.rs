@@ -18,7 +18,7 @@ type Slots = BTreeMap<ResourceId, u32>;
 /// A group that has some of its slots, and waits for the others.
 pub(crate) struct Partial {
     place: Place,
-    /// What its queued members want.
+    /// Wants of its queued members.
     wants: Vec<Want>,
     /// A member that has a slot.
     holder: LeaseId,
@@ -52,7 +52,7 @@ impl Core {
         let mut youngest_first: Vec<&Partial> = all.values().collect();
         youngest_first.sort_by_key(|partial| core::cmp::Reverse(partial.place));
         let held = sum(youngest_first.iter().map(|partial| &partial.holds));
-        // What is kept for those that wait goes to no one else.
+        // A slot that is kept for a waiting request goes to no other.
         let kept = round.waiting.iter().filter_map(|(claim, _)| match round.matching.seat(*claim) {
             Some(Seat::Free(resource)) => Some(*resource),
             Some(Seat::Made(_) | Seat::Idle(_)) | None => None,

@@ -1,4 +1,4 @@
-//! Whose turn it is. Priority decides, then the share of each tenant, then age.
+//! The order of requests. Priority decides, then the share of each tenant, then age.
 //!
 //! Within a tenant requests go by priority, then by age, as they do where there is one tenant. Between tenants of one
 //! priority the next request goes first whose tenant has the smallest share: slots that it holds and would then hold, by its

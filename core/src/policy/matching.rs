@@ -165,7 +165,7 @@ impl<S: Ord + Clone> Matching<S> {
 mod tests {
     use super::*;
 
-    /// SplitMix64.
+    /// The next number of SplitMix64.
     struct Chance(u64);
 
     impl Chance {

@@ -27,7 +27,7 @@ const LOOK_BEHIND: usize = 32;
 /// Free slots listed for a lease beyond the number of those that compete with it.
 const MORE_OPTIONS: usize = 64;
 
-/// What a lease in the queue is matched to.
+/// The match of a lease in the queue.
 #[derive(Clone, PartialEq, Eq, PartialOrd, Ord)]
 pub(crate) enum Seat {
     /// A free slot of a resource.
@@ -51,7 +51,7 @@ pub(crate) struct Round {
     pub(crate) replaced: BTreeSet<ResourceId>,
 }
 
-/// What a round has seen of a class.
+/// A round's progress in a class.
 #[derive(Default)]
 pub(crate) struct Looked {
     /// Requests that were looked at and wait.
@@ -64,7 +64,7 @@ pub(crate) struct Looked {
     pub(crate) unmet: bool,
 }
 
-/// What a look at one request found.
+/// The result of a look at one request.
 pub(crate) enum Look {
     /// A resource for each lease.
     Served(Vec<ResourceId>),
@@ -379,7 +379,7 @@ impl Core {
         names.unwrap_or(self.pool_order()).iter().filter_map(|name| self.pool_entry(name))
     }
 
-    /// What a lease may be served by: its selector; of a working copy's lease any pool on which copies of its pool lie.
+    /// The pools that may serve a lease: those of its selector; of a working copy's lease any pool on which copies of its pool lie.
     pub(crate) fn want_of(&self, lease: &Lease) -> Want {
         let child = lease.spec.child.and_then(|child| self.resource(child));
         let pool = child.and_then(|child| self.pool_entry(&child.pool)).filter(|pool| pool.configured);

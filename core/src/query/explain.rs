@@ -198,7 +198,7 @@ impl Core {
         Explanation { summary, position, satisfiable, blockers }
     }
 
-    /// What a waiting lease waits for, in one line: the blockers that `explain` shows at this time, at most three.
+    /// The blockers of a waiting lease in one line: those that `explain` shows at this time, at most three.
     pub(crate) fn awaited(&self, lease: &Lease) -> String {
         let owner = Scope::Own { tenant: lease.spec.tenant.clone(), principal: lease.spec.principal.clone() };
         let said = self.explain_waiting(lease, self.now(), &owner);

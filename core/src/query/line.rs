@@ -60,7 +60,7 @@ impl Core {
         lane.keys().enumerate().take_while(|entry| goes_before(*entry)).count() as u32
     }
 
-    /// What decides the place of a request where tenants compete, as the end of a sentence; empty where they do not.
+    /// The rule that decides the place of a request where tenants compete, as the end of a sentence; empty where they do not.
     pub(crate) fn why_there(&self, at: &Stand) -> String {
         let Some(name) = &at.party else { return String::new() };
         let class = self.queue().class(at.class);

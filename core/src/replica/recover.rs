@@ -143,7 +143,7 @@ impl Core {
     }
 }
 
-/// What is left of a pool that left the configuration: it drains.
+/// Resources of a pool that left the configuration drain.
 fn unconfigured(name: &Arc<str>, inventory: bool, hosted: bool) -> PoolConfig {
     PoolConfig {
         enabled: false,

@@ -1,4 +1,4 @@
-//! What tenants say of machines that they share with others; not stored.
+//! Reports of tenants on machines that they share with others; not stored.
 
 use crate::{Core, Millis, ResourceId, Timestamp};
 use alloc::sync::Arc;

@@ -141,7 +141,7 @@ impl Core {
             return true;
         }
         let none = self.room(pool) == 0;
-        // What a back-off keeps from it, time gives back.
+        // A back-off ends by time alone.
         let lasts = none && pool.backoff.until.is_none();
         if let Some(pool) = self.pools.get_mut(name) {
             pool.no_room = lasts;

@@ -14,10 +14,10 @@ use core::ops::Bound;
 /// The place of a request: its priority, and its age. Unique.
 pub(crate) type Place = (Reverse<i32>, u64);
 
-/// What one lease in the queue may be served by.
+/// The resources that may serve one lease in the queue.
 #[derive(Clone, PartialEq, Eq, PartialOrd, Ord, Debug)]
 pub(crate) enum Want {
-    /// What the request selects.
+    /// The selector of the request.
     Selector(Arc<Selector>),
     /// Any of these pools: a working copy may lie on hosts of several.
     OneOf(Arc<[Arc<str>]>),
@@ -109,7 +109,7 @@ pub(crate) struct Head {
     pub(crate) since: Timestamp,
 }
 
-/// What a party has in the queue.
+/// The requests of a party in the queue.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub(crate) struct InLine {
     /// The first request of each of its lanes, by the pools that they name.
@@ -150,7 +150,7 @@ pub(crate) struct Queue {
     reaches: Reaches,
     /// The place of each lease.
     places: BTreeMap<LeaseId, Stand>,
-    /// What each party has in it.
+    /// The requests of each party in it.
     parties: BTreeMap<Party, InLine>,
 }
 
@@ -296,7 +296,7 @@ impl Queue {
         self.parties.iter()
     }
 
-    /// What a party has in the queue.
+    /// The requests of a party in the queue.
     pub(crate) fn party(&self, party: &Party) -> Option<&InLine> {
         self.parties.get(party)
     }
@@ -307,7 +307,7 @@ impl Queue {
         waiter.map_or(&[], |waiter| &waiter.leases)
     }
 
-    /// What the classes name.
+    /// The pools that the classes name.
     pub(crate) fn reaches(&self) -> &Reaches {
         &self.reaches
     }

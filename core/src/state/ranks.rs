@@ -1,6 +1,6 @@
 //! The next requests of all parties with some reaches, in the order of their turns, kept from one placing to the next.
 //!
-//! What the order follows from is noted where it changes: a party whose requests, slots or patience changed is ranked anew
+//! Changes that move a party are noted where they happen: a party whose requests, slots or patience changed is ranked anew
 //! at the next use. Nothing of it is stored, and none of it differs from what ranking all parties anew gives.
 
 use crate::policy::turn::Turn;
@@ -144,12 +144,12 @@ impl Ranks {
 }
 
 impl Core {
-    /// What decides the turns of a party changed.
+    /// Ranks a party anew: its requests, slots or patience changed.
     pub(crate) fn rank_anew(&mut self, party: &Party) {
         self.changes.add(party);
     }
 
-    /// What decides the turns of all parties changed.
+    /// Ranks all parties anew: a rule for the turns of all of them changed.
     pub(crate) fn rank_all_anew(&mut self) {
         self.ranks.clear();
     }

@@ -28,7 +28,7 @@ pub(crate) struct Reaches {
     by_pool: BTreeMap<Option<Arc<str>>, BTreeSet<ReachId>>,
 }
 
-/// What competes for some pools.
+/// Competitors for some pools.
 #[derive(Debug, PartialEq, Eq)]
 pub(crate) struct Competing {
     pub(crate) reaches: BTreeSet<ReachId>,

@@ -1,4 +1,4 @@
-//! What each tenant holds. The counters are kept by the transitions that give slots and take them.
+//! Slots that each tenant holds. The counters are kept by the transitions that give slots and take them.
 
 use crate::state::queue::{ClassKey, Party, Want};
 use crate::{Core, Lease, ResourceId, Tenant, Tenants, Timestamp};

@@ -150,7 +150,7 @@ impl Core {
                 (false, false)
             }
         };
-        // What lies on a held host stays as it is.
+        // Children on a held host stay as they are.
         if ready && !self.host_is_held(row) {
             let of = |at: Option<Timestamp>, span: Option<Millis>| Some(at?.after(span?));
             let age = of(row.ready_at, pool.and_then(|pool| pool.config.max_age));

@@ -12,7 +12,7 @@ fn work(w: &mut World, name: &str) -> LeaseId {
     w.ask(LeaseRequest { work: Some(Arc::from(name)), ..want("hosts") })
 }
 
-/// Whose fault a failed lease was, so far.
+/// The fault of a failed lease, so far.
 fn fault(w: &World, lease: LeaseId) -> Option<Fault> {
     match &w.row(lease).state {
         LeaseState::Ended { how: Ended::Released { finding, .. }, .. } => finding.as_ref().map(|f| f.fault),

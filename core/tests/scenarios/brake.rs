@@ -9,7 +9,7 @@ use wharfinger_core::{
 
 const PROBED: Traits = Traits { prepares: false, cleans: false, repairs: true, probes: true };
 
-/// A farm of so many hosts, each with a lease on it.
+/// A farm of this number of hosts, each with a lease on it.
 fn farm(hosts: usize, change: impl FnOnce(PoolConfig) -> PoolConfig) -> (World, Vec<LeaseId>) {
     let names: Vec<String> = (0..hosts).map(|n| format!("h{n:02}")).collect();
     let names: Vec<&str> = names.iter().map(String::as_str).collect();
@@ -44,7 +44,7 @@ fn answers(w: &mut World, which: &[ResourceId], verdict: &Verdict, span: Millis)
         while w.waits_for(Kind::Destroy) > 0 {
             w.works(Kind::Destroy);
         }
-        // What is made anew on a dead machine is not made.
+        // A new copy on a dead machine is not made.
         w.calls.retain(|call| !matches!(call.work, wharfinger_core::Work::Provision(_)));
     }
 }

@@ -126,7 +126,7 @@ fn drydock_the_inventory_entry_of_a_live_host_is_deleted() {
     assert_eq!((w.stands(copy), w.stands(host)), ("GONE", "GONE"), "no hand is needed");
 }
 
-/// The maximum of an inventory is the number of its entries, unless it is said: one that is no entry any more has no
+/// The maximum of an inventory is the number of its entries, unless it is set: a machine that is no entry any more has no
 /// place in it.
 #[test]
 fn drydock_the_machine_that_comes_for_a_deleted_one_need_not_wait_for_its_last_lease() {

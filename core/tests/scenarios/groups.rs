@@ -4,7 +4,7 @@ use crate::world::{Kind, World, inventory, made_at_will, want, want_by};
 use std::sync::Arc;
 use wharfinger_core::{
     Blame, Claim, Ended, LeaseId, LeaseRequest, LeaseState, Millis, NoticeKind, Outcome, PoolConfig, Reason, Selector,
-    Texts, Traits,
+    Traits,
 };
 
 fn three() -> LeaseRequest {
@@ -47,7 +47,7 @@ fn younger_singles_do_not_starve_a_group() {
 #[test]
 fn a_group_over_two_pools_takes_from_each() {
     let mut w = World::new(vec![inventory("hosts", &["h1"]), made_at_will("boats", 2)]);
-    let claim = |pool, count| Claim { selector: Arc::new(Selector::pool(pool)), count, params: Arc::new(Texts::new()) };
+    let claim = |pool, count| Claim::of(Selector::pool(pool), count);
     let group = w.ask_all(LeaseRequest { claims: vec![claim("hosts", 1), claim("boats", 2)], ..want("hosts") });
     w.all_works();
     assert_eq!(w.states(&group), ["ACTIVE"; 3]);

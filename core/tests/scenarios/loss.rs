@@ -1,4 +1,4 @@
-//! Doubt and loss: what is suspected, checked, mended, proved dead, and who is told.
+//! Doubt and loss: suspicion, checks, repairs, proofs of death, and the notification of holders.
 
 use crate::world::{Kind, World, copies, inventory, lease_on_copy, mangled, silent, vanished, want};
 use wharfinger_core::{
@@ -378,7 +378,7 @@ fn a_failure_while_a_check_is_under_way_is_checked_anew() {
     let host = w.on(first);
     w.release(first, Outcome::Failed);
     let begun = w.take(Kind::Check);
-    // What the second leaves behind came after the first check began.
+    // The leftovers of the second came after the first check began.
     w.release(second, Outcome::Failed);
     w.answer(&begun, None);
     assert_eq!(w.stands(host), "SUSPECT", "the answer of the check that began before says nothing of it");

@@ -236,7 +236,7 @@ fn a_resource_that_is_gone_takes_no_verb_and_names_its_successor() {
     let no = w.admin(AdminVerb::Check(second)).unwrap_err();
     assert!(no.message.contains("no resource stands for hosts/h1 now"), "{}", no.message);
     assert_eq!(w.on_machine("h1", MachineVerb::Check).unwrap_err().reason, "NO_RESOURCE");
-    // What is made at will has no successor by name.
+    // A resource without an inventory has no successor by name.
     let mut w = World::new(vec![made_at_will("boats", 1)]);
     let lease = w.lease("boats");
     w.all_works();
@@ -419,7 +419,7 @@ fn explain_names_who_holds_the_slots_and_the_way_to_more() {
     assert!(w.explain(waiter).contains("raise `max`"), "{}", w.explain(waiter));
 }
 
-/// What became of an idle copy stands in its pool's history, and in that of the lease for which it gave way.
+/// The history of the pool has the fate of an idle copy, and so has that of the lease for which it gave way.
 #[test]
 fn a_copy_that_gives_way_says_for_which_lease() {
     let mut w =

@@ -4,8 +4,7 @@
 use crate::world::{Kind, World, copies, failure, inventory, labels, made_at_will, want, want_by};
 use std::sync::Arc;
 use wharfinger_core::{
-    Blame, Caller, Claim, Input, LeaseId, LeaseRequest, Millis, Outcome, PoolConfig, Reason, Scope, Selector, Texts,
-    Traits,
+    Blame, Caller, Claim, Input, LeaseId, LeaseRequest, Millis, Outcome, PoolConfig, Reason, Scope, Selector, Traits,
 };
 
 const PREPARES: Traits = Traits { prepares: true, cleans: false, repairs: false, probes: false };
@@ -20,8 +19,7 @@ fn on_linux(pool: PoolConfig) -> PoolConfig {
 
 /// A group of one lease for each of these selectors.
 fn group(selectors: &[Selector]) -> LeaseRequest {
-    let claim =
-        |selector: &Selector| Claim { selector: Arc::new(selector.clone()), count: 1, params: Arc::new(Texts::new()) };
+    let claim = |selector: &Selector| Claim::of(selector.clone(), 1);
     LeaseRequest { claims: selectors.iter().map(claim).collect(), ..want("") }
 }
 
@@ -228,7 +226,7 @@ fn half_a_group_of_a_living_holder_stays() {
         w.renew(leases[1]).unwrap();
     }
     assert_eq!(w.states(&leases), ["ACTIVE", "QUEUED"], "to renew the member that waits is enough");
-    // Whoever repeats the request waits for it.
+    // A repetition of the request waits for it.
     let request = LeaseRequest {
         request_id: w.row(leases[0]).spec.request_id.clone(),
         ..group(&[Selector::pool("a"), Selector::pool("b")])

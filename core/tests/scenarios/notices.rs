@@ -1,4 +1,4 @@
-//! What the world says unasked: ends that are announced, called off, told late, twice or for strangers.
+//! Notices: ends that are announced, called off, reported late, twice or for strangers.
 
 use crate::world::{Kind, World, copies, inventory, lease_on_copy, made_at_will, silent, want};
 use std::sync::Arc;
@@ -211,12 +211,12 @@ fn a_full_pool_has_one_more_while_one_is_being_taken_away() {
         assert_eq!(w.resources_of("hosts").len(), 2, "full");
         let on = w.on(lease);
         let host = w.resource(on).parent.map_or(on, |parent| parent.host.unwrap());
-        // Planned work is told long before, and does not.
+        // Planned work is announced long before, and does not.
         w.notice(host, NoticeKind::Maintenance(w.now.after(Millis::secs(3600))));
         assert_eq!(w.waits_for(Kind::Provision), 0);
         w.notice(host, NoticeKind::Interruption(w.now.after(Millis::secs(120))));
         assert_eq!(w.waits_for(Kind::Provision), 1, "{pool}: at the warning, not at the end");
-        // Somebody who was in line anyway gets no second one out of it.
+        // A request that was queued anyway gets no second one out of it.
         let waiting = w.ask(want("hosts"));
         w.all_works();
         assert_eq!(w.resources_of("hosts").len(), 3);
@@ -229,7 +229,7 @@ fn a_full_pool_has_one_more_while_one_is_being_taken_away() {
     }
 }
 
-/// Who does not want another costs nothing, and what is free already is enough.
+/// A holder that wants no other costs nothing, and a free slot is enough.
 #[test]
 fn nothing_is_begun_for_who_wants_no_other_or_has_one_waiting() {
     let mut w = World::new(vec![made_at_will("hosts", 4)]);

@@ -208,7 +208,7 @@ fn every_verb_is_valid_in_every_state() {
                         Err(no) => assert_eq!((state, no.reason), ("GONE", "RESOURCE_GONE"), "{verb:?}: {no:?}"),
                     }
                 }
-                // Whatever was said: the world goes on, and what was under way comes to its end.
+                // After any order the world goes on, and operations under way end.
                 w.restart();
                 w.all_works();
                 w.pass(Millis::secs(30));

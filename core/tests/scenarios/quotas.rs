@@ -1,4 +1,4 @@
-//! What a tenant may have at once, in line, and for how long.
+//! Quotas of a tenant: leases at once, requests in the queue, and lengths of time.
 
 use crate::shares::{by, end, farm, of, weight};
 use crate::world::{World, inventory, made_at_will, want, want_by};

@@ -22,14 +22,14 @@ fn asked(calls: &[Effect]) -> Vec<(&'static str, wharfinger_core::ResourceId, Op
     all
 }
 
-/// What is under way is asked again with the very number that it had: an adapter that did it already says so.
+/// An operation under way is asked for again by the number that it had: an adapter that did it already says so.
 fn restart(w: &mut World) {
     let before = w.calls.clone();
     w.restart();
     let again = asked(&w.calls);
     let known = asked(&before);
     assert!(again.iter().all(|call| known.contains(call)), "{again:?} of {known:?}");
-    // What is not asked again was of no use any more: its answer changes nothing.
+    // An operation that is not asked for again was of no use any more: its answer changes nothing.
     for call in before.iter().filter(|call| !again.contains(&asked(std::slice::from_ref(call))[0])) {
         let revision = w.core.revision();
         w.answer(call, None);
@@ -140,7 +140,7 @@ fn a_watcher_that_resumes_anywhere_ends_with_the_truth() {
     assert!(w.core.leases(None).eq(known.values()));
 }
 
-/// What an adapter notes before it buys a machine is there after a restart, and when the half-made machine is removed.
+/// The note of an adapter before it buys a machine is there after a restart, and when the half-made machine is removed.
 #[test]
 fn what_was_noted_while_a_host_is_made_is_found_again() {
     let mut w = World::new(vec![made_at_will("hosts", 2)]);
@@ -160,7 +160,7 @@ fn what_was_noted_while_a_host_is_made_is_found_again() {
     let next = w.take(Kind::Provision);
     assert_ne!(next.op, op);
     assert_eq!(next.resource.handle.as_deref(), Some("launched i-1"));
-    // It can not be made: what is known of it goes to whoever removes it.
+    // It cannot be made: its note goes to the call that removes it.
     w.answer(&next, Some(failure(Blame::Resource)));
     assert_eq!(w.take(Kind::Destroy).resource.handle.as_deref(), Some("launched i-1"));
     assert!(w.step(noted("too late", next.op)).is_err());

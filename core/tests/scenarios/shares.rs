@@ -1,4 +1,4 @@
-//! Whose turn it is between tenants: priority, share, age, and patience.
+//! The order of tenants: priority, share, age, and patience.
 
 use crate::world::{World, copies, inventory, made_at_will, want, want_by};
 use std::sync::Arc;

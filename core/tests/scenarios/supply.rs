@@ -1,4 +1,4 @@
-//! What the configuration takes away and gives back, machines that can't be made ready, hosts at risk.
+//! Supply that the configuration takes away and gives back, machines that cannot be made ready, hosts at risk.
 
 use crate::world::{Kind, World, inventory, want};
 use wharfinger_core::{Blame, LeaseRequest, Millis, NoticeKind, Outcome, PoolConfig, Reason, ResourceState};

@@ -1,4 +1,4 @@
-//! What passes its checks and fails in use.
+//! Resources that pass their checks and fail in use.
 
 use crate::world::{Kind, World, copies, inventory, made_at_will, mangled};
 use wharfinger_core::{Blame, EventKind, LeaseId, Outcome, PoolConfig, Reason, ResourceId, Traits};

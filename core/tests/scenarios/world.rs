@@ -75,25 +75,12 @@ pub(crate) fn want(pool: &str) -> LeaseRequest {
 
 pub(crate) fn want_by(selector: Selector, count: u32) -> LeaseRequest {
     LeaseRequest {
-        request_id: Arc::from(""),
-        caller: Caller::sole_tenant("ann"),
         holder: Arc::from("build 7"),
-        claims: vec![Claim { selector: Arc::new(selector), count, params: Arc::new(Texts::new()) }],
-        priority: 0,
-        ttl: None,
-        queue_for: None,
-        no_queue: false,
-        expected: None,
-        tags: Arc::new(Texts::new()),
-        independent: false,
-        replace: false,
-        work: None,
-        avoid: Vec::new(),
-        total: None,
+        ..LeaseRequest::new(Caller::sole_tenant("ann"), "", vec![Claim::of(selector, count)])
     }
 }
 
-/// What an adapter is asked to do.
+/// The kind of a call to an adapter.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub(crate) enum Kind {
     Provision,
@@ -259,7 +246,7 @@ impl World {
         }
     }
 
-    /// Nobody looks at the clock for this long, as if the process had been stopped.
+    /// The core gets no input for this long, as if the process had been stopped.
     pub(crate) fn freeze(&mut self, span: Millis) {
         self.now = self.now.after(span);
         self.step(Input::Tick).unwrap();
@@ -404,7 +391,7 @@ impl World {
         panic!("the calls never end");
     }
 
-    // What is the case.
+    // The present state.
 
     pub(crate) fn row(&self, lease: LeaseId) -> &Lease {
         self.core.lease(lease).expect("the lease is kept")

@@ -157,7 +157,7 @@ pub(crate) fn with(claims: &Value, changes: &Value) -> Value {
     claims
 }
 
-/// What the server does with a request.
+/// The server's treatment of a request.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) enum Mode {
     Serve,

@@ -185,7 +185,7 @@ fn a_certificate_names_its_caller_by_the_first_grant_that_has_it() {
     let by_token = who("spiffe://farm/agents/7", &[("authorization", &bearer)]).unwrap();
     assert_eq!(&*by_token.principal, "token:ci-7");
     assert_eq!(who("spiffe://farm/agents/7", &[("authorization", "Bearer x")]), Err(AuthError::Malformed));
-    // What a server forwards is derived anew.
+    // The identity of a forwarded call is derived anew.
     let forwarded = Passed { peer: None, ..(&agent).into() };
     assert_eq!(&*trust.vouched(forwarded.clone(), at(FAR)).unwrap().tenant, "web");
     let other = Passed { principal: "x509:spiffe://farm/agents/ops".into(), ..forwarded };

@@ -41,7 +41,7 @@ pub(crate) enum Product {
     Woodpecker,
 }
 
-/// What `--ci` takes.
+/// Values of `--ci`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Wish {
     /// The product of the environment, if there is one.
@@ -76,7 +76,7 @@ const PRODUCTS: [Product; 9] = [
     Product::Jenkins,
 ];
 
-/// What the environment says.
+/// Facts of the environment.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct Job {
     pub(crate) product: Product,

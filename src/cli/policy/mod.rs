@@ -17,7 +17,7 @@ use std::path::PathBuf;
 use tonic::Status;
 use tonic_types::StatusExt;
 
-/// `policy`.
+/// Arguments of `policy`.
 #[derive(Args, Debug)]
 pub(crate) struct PolicyArgs {
     #[command(subcommand)]

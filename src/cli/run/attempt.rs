@@ -25,7 +25,7 @@ use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 use wharfinger_adapter::ShellError;
 
-/// What an attempt has at hand.
+/// Context of an attempt.
 pub(super) struct One<'a> {
     pub(super) context: &'a Context,
     pub(super) client: &'a Client,
@@ -406,7 +406,7 @@ enum Ended {
     Interrupted(Signal),
 }
 
-/// What has been told of a lease while its command runs.
+/// Messages about a lease that were printed while its command runs.
 #[derive(Default)]
 struct Told {
     doubt: String,

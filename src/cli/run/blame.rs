@@ -1,4 +1,4 @@
-//! Whose fault a failure was: the check before a command is blamed, what the broker finds after it, and hosts that are lost
+//! The fault of a failure: the check before a command is blamed, what the broker finds after it, and hosts that are lost
 //! or not reached.
 
 use super::attempt::{One, on_machine};
@@ -66,7 +66,7 @@ impl One<'_> {
         }
     }
 
-    /// What the check after the release found; `None`: there is no such check. The watch of the lease tells it.
+    /// The finding of the check after the release, by the watch of the lease; `None`: there is no such check.
     async fn finding(&self, released: &pb::Lease) -> Option<pb::Finding> {
         let open = |found: &pb::Finding| found.fault() == pb::finding::Fault::Open;
         let told = released.finding.clone()?;
@@ -191,7 +191,7 @@ impl One<'_> {
     }
 }
 
-/// Who is to blame for a failure.
+/// The party to blame for a failure.
 enum Blamed {
     /// The command; `healthy`: the resource, if its check said so.
     Command {

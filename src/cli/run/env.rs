@@ -1,4 +1,4 @@
-//! What a command is told about its lease: the `WHARFINGER_*` variables.
+//! Facts of the lease for its command: the `WHARFINGER_*` variables.
 
 use crate::cli::text;
 use crate::pb;

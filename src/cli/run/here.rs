@@ -17,7 +17,7 @@ const GRACE: Duration = Duration::from_secs(2);
 /// A process group; dropped, it is ended: asked first, killed after the grace.
 struct Group {
     pid: Option<Pid>,
-    /// Held until the group is dead, so that whoever waits for the printer waits for that.
+    /// Held until the group is dead, so that a wait for the printer is one for that.
     printer: Option<OutputSink>,
 }
 
@@ -26,6 +26,7 @@ impl Drop for Group {
         let Some(pid) = self.pid.take() else { return };
         let printer = self.printer.take();
         let _ = kill_process_group(pid, Signal::TERM);
+        // Ends after `GRACE`.
         tokio::spawn(async move {
             let end = Instant::now() + GRACE;
             while test_kill_process_group(pid).is_ok() && Instant::now() < end {

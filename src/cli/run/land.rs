@@ -14,7 +14,7 @@ use wharfinger_adapter::{Blame, access};
 pub(super) use wharfinger_copies::LandRequest as Request;
 use wharfinger_copies::{Author, Credentials, LandRequest, LandedFrom, Landing, NotLanded, Push, land};
 
-/// What lands, and how.
+/// The landing of a result: its branch and its way.
 #[derive(Args, Debug)]
 pub(super) struct LandArgs {
     /// After the command succeeded, merge what the copy has into this branch and push it
@@ -79,11 +79,11 @@ impl LandArgs {
 
 /// How it ended.
 pub(super) enum Ended {
-    /// It is said; the branch has it, or would have.
+    /// It is printed; the branch has it, or would have.
     Done,
     /// Nothing landed; whether the copy is to blame.
     Not(Failure, bool),
-    /// The lease was lost meanwhile. Whether it landed is told by the next try.
+    /// The lease was lost meanwhile. The next try finds whether it landed.
     Lost(Lost),
     /// The host was lost meanwhile; the same.
     HostLost(String),
@@ -134,7 +134,7 @@ pub(super) async fn run(
         }
         Err(not) => {
             let failure = not.failure(&request.target);
-            // Whoever ends a lease ends what runs in its copy, and the news of it may come later.
+            // The end of a lease ends the processes in its copy, and the news of it may come later.
             if (failure.reason == "FENCED" || failure.blame == Blame::Resource)
                 && let Ok(lost) = tokio::time::timeout(NEWS, guard.broken()).await
             {
@@ -145,7 +145,7 @@ pub(super) async fn run(
     }
 }
 
-/// Who must act, as an exit code.
+/// The party that must act, as an exit code.
 fn refused(failure: &wharfinger_adapter::Failure) -> Failure {
     let exit = match failure.blame {
         Blame::Request => Exit::BadData,

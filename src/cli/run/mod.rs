@@ -3,7 +3,7 @@
 //!
 //! A command that fails is not always to blame. Before its lease is released the failure is reported, and the broker
 //! checks the resource: if it finds it mangled the lease breaks, and the command runs again elsewhere, as if the break had
-//! come first. Whose fault it was is told, if the broker knows soon enough.
+//! come first. The fault is printed, if the broker knows it soon enough.
 
 mod attempt;
 mod blame;
@@ -53,7 +53,7 @@ const WORK_BLAMED: &str = "WORK_BLAMED";
 /// How long we wait to be told whose fault a failure was.
 const FINDING: Duration = Duration::from_secs(10);
 
-/// What `run` and `exec` share.
+/// Arguments that `run` and `exec` share.
 #[derive(Args, Debug)]
 pub(crate) struct Common {
     #[command(flatten)]
@@ -64,7 +64,7 @@ pub(crate) struct Common {
     /// Variable for the command; may be repeated
     #[arg(long = "env", short, value_name = "KEY=VALUE", value_parser = pair)]
     env: Vec<(String, String)>,
-    /// What a failure of the command says about the resource
+    /// Meaning of a failure of the command for the resource
     #[arg(long, value_enum, value_name = "OUTCOME", default_value_t = Outcome::Failed)]
     outcome_on_failure: Outcome,
     /// Take a failure for the command's own, without a check of the resource
@@ -84,12 +84,12 @@ pub(crate) struct Common {
     /// Say nothing of the lease's life; errors, and the line between two attempts
     #[arg(long, short)]
     quiet: bool,
-    /// What to run, after --
+    /// Command to run, after --
     #[arg(last = true, required = true, value_name = "COMMAND")]
     command: Vec<String>,
 }
 
-/// `run`.
+/// Arguments of `run`.
 #[derive(Args, Debug)]
 pub(crate) struct RunArgs {
     #[command(flatten)]
@@ -109,7 +109,7 @@ pub(crate) struct RunArgs {
     land: land::LandArgs,
 }
 
-/// `exec`.
+/// Arguments of `exec`.
 #[derive(Args, Debug)]
 pub(crate) struct ExecArgs {
     #[command(flatten)]
@@ -290,11 +290,11 @@ impl Run<'_> {
                     )
                     .remedy("put the input into a file that the command reads, or begin again"));
                 }
-                // Told from the first, and still the same if all of this is started again with the same id.
+                // Sent with the first attempt, and still the same if all of this is started again with the same id.
                 request.request_id = format!("{first_id}-{}", attempt + 1);
                 let first = first_lease.as_deref().unwrap_or("lost");
                 context.ui.always(&between(attempt, all, first, &self.record.last_end()));
-                // Told by `why` and `get`, which link the attempts.
+                // `why` and `get` print it, and so link the attempts.
                 request.tags.insert("attempt".into(), format!("{} of {all}", attempt + 1));
                 request.tags.insert("first_attempt".into(), first.into());
             }

@@ -41,7 +41,7 @@ pub(crate) enum Place {
     Here,
 }
 
-/// What becomes of a command that a server names as the way to a host. It would run on this machine.
+/// The treatment of a command that a server names as the way to a host. It would run on this machine.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum ProxyCommand {
     Run,
@@ -62,7 +62,7 @@ impl Fence {
     }
 }
 
-/// What runs.
+/// The command that runs.
 #[derive(Clone)]
 pub(crate) struct Work {
     pub(crate) argv: Vec<String>,
@@ -223,7 +223,7 @@ fn ssh(
     connect_shell(&target).map_err(|error| refused(&error))
 }
 
-/// What a host that refuses us means.
+/// The failure for a host that refuses us.
 pub(crate) fn refused(error: &ShellError) -> Failure {
     Failure::new(Exit::Denied, error.to_string()).remedy("name a key that the host takes with --identity KEYFILE")
 }

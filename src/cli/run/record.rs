@@ -279,7 +279,7 @@ impl Record {
         self.lock().request_id = request_id.to_string();
     }
 
-    /// Whose fault an end is, as the title and the text of an annotation. `None`: nothing failed.
+    /// The fault of an end, as the title and the text of an annotation. `None`: nothing failed.
     pub(super) fn annotation(&self, ended: &Result<End, Failure>) -> Option<(String, String)> {
         let state = self.lock();
         let (fault, detail) = state.fault(ended);

@@ -10,7 +10,7 @@ use tokio::sync::watch;
 /// A signal that asks us to stop.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Signal {
-    /// Control-C.
+    /// SIGINT, as by Control-C.
     Int,
     /// Asked to end.
     Term,
@@ -59,6 +59,7 @@ impl Signals {
     ) -> Result<Self, Failure> {
         let mut heard = Heard::listen()?;
         let (sender, receiver) = watch::channel(None);
+        // Ends with the program.
         tokio::spawn(async move {
             let first = heard.next().await;
             sender.send_replace(Some(first));

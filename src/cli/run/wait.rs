@@ -11,7 +11,7 @@ use std::time::Duration;
 /// How often we ask why.
 const ASK: Duration = Duration::from_secs(1);
 
-/// What came of waiting.
+/// The result of a wait.
 pub(crate) enum Waited {
     /// The holder may work.
     Active(Arc<pb::Lease>),

@@ -2,7 +2,7 @@ use super::*;
 use crate::engine::{self, Adapters, EffectLimits, Engine, EngineConfig, Filter, Observed, Role, WatchEvent};
 use crate::store::MemoryStore;
 use wharfinger_core::{
-    Caller, Input, Lease, LeaseId, LeaseRequest, LeaseState, Outcome, PoolConfig, Reply, Scope, Selector,
+    Caller, Claim, Input, Lease, LeaseId, LeaseRequest, LeaseState, Outcome, PoolConfig, Reply, Scope, Selector,
 };
 
 const PATIENCE: Duration = Duration::from_secs(20);
@@ -54,26 +54,10 @@ async fn pair() -> Pair {
 }
 
 async fn lease(leader: &Engine, number: u32) -> Arc<Lease> {
+    let claims = vec![Claim::of(Selector::pool("p"), 1)];
     let request = LeaseRequest {
-        request_id: format!("r{number}").into(),
-        caller: Caller::sole_tenant("local"),
         holder: "h".into(),
-        claims: vec![wharfinger_core::Claim {
-            selector: Arc::new(Selector::pool("p")),
-            count: 1,
-            params: Arc::default(),
-        }],
-        priority: 0,
-        ttl: None,
-        queue_for: None,
-        no_queue: false,
-        expected: None,
-        tags: Arc::default(),
-        independent: false,
-        replace: false,
-        work: None,
-        avoid: Vec::new(),
-        total: None,
+        ..LeaseRequest::new(Caller::sole_tenant("local"), format!("r{number}"), claims)
     };
     match leader.handle.submit(Input::Lease(request)).await.unwrap() {
         Reply::Leases(mut leases) => leases.remove(0),

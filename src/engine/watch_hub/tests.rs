@@ -1,47 +1,14 @@
 use super::*;
-use wharfinger_core::{LeaseSpec, LeaseState, Millis, Selector, Texts, Timestamp};
+use wharfinger_core::{LeaseSpec, Millis, Selector, Timestamp};
 
 /// A queued lease of holder `h` in pool `p`.
 fn lease(number: u128, revision: u64) -> Lease {
-    Lease {
-        id: LeaseId::new(number),
-        revision: Revision(revision),
-        spec: Arc::new(LeaseSpec {
-            request_id: "r".into(),
-            fingerprint: 0,
-            tenant: "default".into(),
-            principal: "local".into(),
-            holder: "h".into(),
-            selector: Arc::new(Selector::pool("p")),
-            priority: 0,
-            ttl: Millis::secs(60),
-            wait_until: None,
-            expected: None,
-            params: Arc::new(Texts::new()),
-            tags: Arc::new(Texts::new()),
-            group: None,
-            index: 0,
-            independent: false,
-            child: None,
-            replace: false,
-            replaces: None,
-            work: None,
-            total: None,
-        }),
-        state: LeaseState::Queued,
-        pool: None,
-        created_at: Timestamp(0),
-        seq: revision,
-        expires_at: None,
-        expires_at_most: None,
-        attempts: 0,
-        delays: 0,
-        not_before: None,
-        avoid: Vec::new(),
-        trouble: None,
-        ends_at: None,
-        doubt: None,
-    }
+    let spec = LeaseSpec {
+        principal: "local".into(),
+        holder: "h".into(),
+        ..LeaseSpec::new("r", "default".into(), Arc::new(Selector::pool("p")), Millis::secs(60))
+    };
+    Lease { revision: Revision(revision), ..Lease::queued(LeaseId::new(number), spec, Timestamp(0), revision) }
 }
 
 fn with(number: u128, revision: u64, holder: &str, asked: Option<&str>, pool: Option<&str>) -> Lease {

@@ -91,6 +91,7 @@ impl Page {
     pub(super) fn stream(&self, place: OwnedSemaphorePermit, caller: InsideCaller, seen: Seen, since: u64) -> Response {
         let (out, events) = mpsc::channel::<Result<Event, Infallible>>(2);
         let page = self.clone();
+        // Ends with the stream, or with the server.
         tokio::spawn(async move {
             let stop = page.live.stop.clone();
             tokio::select! {

@@ -14,7 +14,7 @@ pub(crate) enum Screen {
     Pools,
     /// One pool, by its name.
     Pool(String),
-    /// Resources.
+    /// The list of resources.
     Resources(ResourceFilter),
     /// The life of one resource, by its id or the name of its machine.
     Resource {
@@ -22,7 +22,7 @@ pub(crate) enum Screen {
         /// The span of time that its lanes show.
         span: LaneSpan,
     },
-    /// Leases.
+    /// The list of leases.
     Leases(LeaseFilter),
     /// One lease, by its id.
     Lease(String),

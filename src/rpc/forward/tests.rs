@@ -130,7 +130,7 @@ async fn a_client_that_goes_away_and_a_deadline_end_the_call_at_the_leader() {
     pair.api.release(release).await.unwrap();
 }
 
-/// The leader is gone in the middle of a call: its caller is told, and finds its lease again through the next one.
+/// The leader is gone in the middle of a call: its caller gets an error, and finds its lease again through the next one.
 #[tokio::test]
 async fn a_leader_that_is_lost_with_a_call_is_told_and_the_call_can_be_repeated() {
     let mut pair = pair(RpcLimits::default()).await;

@@ -39,7 +39,7 @@ impl<'a> MakeWriter<'a> for Log {
 #[derive(Default)]
 struct Heard(Vec<u8>);
 
-/// What a caller heard of its own, and what it heard where it named a lease of another.
+/// Answers to a caller about its own leases, and where it named a lease of another.
 #[derive(Default)]
 struct Told {
     own: Heard,
@@ -250,7 +250,7 @@ async fn no_mark_of_one_tenant_is_in_an_answer_to_another_and_no_secret_in_any_l
         }
     };
     asks(&mut heard).await;
-    // What holders said before is settled: only the tenant's word is the cause of what follows.
+    // Earlier reports of holders are settled: only the tenant's report is the cause of the rest.
     let host: ResourceId = resources[0].parse().unwrap();
     let settled = async || {
         let state = world.handle.read(move |core, _| core.resource(host).map(|row| row.state.clone())).await.unwrap();

@@ -1,4 +1,4 @@
-//! What a server believes of a call that another server forwards.
+//! Trust of a server in a call that another server forwards.
 
 use super::*;
 use crate::auth::{Passed, Proof, hex};
@@ -122,7 +122,7 @@ async fn a_call_that_is_sealed_with_the_key_of_the_lead_before_is_tried_again_wi
         leadership.follow(leads(KEY));
     });
     assert_eq!(asked, "OK");
-    // A key that stays wrong is told in time.
+    // A key that stays wrong is reported in time.
     leadership.follow(leads("another"));
     assert_eq!(ask().await, "Unauthenticated NO_CREDENTIALS");
 }

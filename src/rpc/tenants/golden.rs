@@ -9,9 +9,9 @@ use std::collections::BTreeSet;
 use std::sync::atomic::{AtomicU64, Ordering};
 use wharfinger_core::LeaseId;
 
-/// Granted.
+/// The call is granted.
 const OK: &str = "OK";
-/// Who calls is not known.
+/// The caller is not known.
 const WHO: &str = "Unauthenticated NO_CREDENTIALS";
 /// The lease is not there.
 const NO: &str = "NotFound UNKNOWN_LEASE";
@@ -249,7 +249,7 @@ async fn the_table_of_all_methods_callers_and_servers_holds() {
                 if found != OK {
                     assert_eq!(row(&world, &lease.id).await, before, "{method} by {name} on the {place}");
                 }
-                // What the call left is removed: each cell begins with the same world.
+                // The leftovers of the call are removed: each cell begins with the same world.
                 let mut admin = world.leader.admin.clone();
                 let (resource_id, reason) = (lease.resource_id, "next cell".into());
                 let gone = pb::ForceDestroyRequest { resource_id, reason, ..Default::default() };
@@ -339,7 +339,7 @@ async fn each_method_refuses_a_token_that_has_expired_or_is_gone() {
             }
         }
     }
-    // What was open has ended, too.
+    // The open streams have ended, too.
     for mut stream in open {
         let end = loop {
             match stream.message().await {

@@ -15,7 +15,7 @@ use tonic::Code;
 use wharfinger_adapter::Verdict;
 use wharfinger_core::{Batch, Core, Event, EventKind, Limits, Snapshot, Subject, Timestamp};
 
-/// What a service reads from.
+/// The source of a service.
 fn in_full(handle: Handle) -> Context {
     Context::new(handle, &RpcLimits::default(), AnswerSources::default(), CancellationToken::new())
 }
@@ -104,7 +104,7 @@ async fn a_failed_release_goes_on_to_the_check_and_a_good_one_ends_there() {
     let good = active(&client, "b").await;
     assert_eq!(good.resource_id, failed.resource_id);
     client.release(&good.id, pb::Outcome::Ok, "").await.unwrap();
-    // What comes later is neither's.
+    // A later entry belongs to neither.
     let target = pb::CheckRequest { resource_id: good.resource_id.clone(), ..pb::CheckRequest::default() };
     tokio::time::sleep(std::time::Duration::from_millis(5)).await;
     client.admin().check(target).await.unwrap();

@@ -207,7 +207,7 @@ async fn first_the_current_state_then_a_bookmark_then_each_change() {
 async fn what_changes_between_two_pages_is_neither_missed_nor_told_backwards() {
     let world = World::new();
     world.commit(&[queued, queued, queued, queued], &[1, 2, 3, 4]);
-    // After the first page: one that was told, one that will be read in its new state, one that is new.
+    // After the first page: one that was sent, one that will be read in its new state, one that is new.
     world.between(|world| {
         world.change(active, 1);
         world.change(active, 3);
@@ -217,10 +217,10 @@ async fn what_changes_between_two_pages_is_neither_missed_nor_told_backwards() {
     world.between(|_| ());
     let mut watcher = world.watch(0);
 
-    // Lease 3 ended before its page: it is not in it, but its change is told.
+    // Lease 3 ended before its page: it is not in it, but its change is sent.
     let state = [told(1, 1, 0), told(2, 2, 0), told(4, 4, 0), told(5, 8, 0), Synced(4)];
     assert_eq!(watcher.take(5).await, state);
-    // The change of lease 5 was told with the page.
+    // The change of lease 5 was sent with the page.
     world.change(queued, 6);
     assert_eq!(watcher.take(4).await, [told(1, 5, 5), told(3, 6, 6), told(3, 7, 7), told(6, 9, 9)]);
 }
@@ -362,7 +362,7 @@ async fn a_client_that_goes_away_frees_everything() {
     assert_eq!(world.hub.watchers(), 0);
 }
 
-/// A restarted exporter of labgrid was refused, because nobody had noticed yet that its former stream was dead.
+/// A restarted exporter of labgrid was refused: the end of its former stream was still unnoticed.
 #[tokio::test]
 async fn labgrid_1855_an_agent_that_restarts_is_watched_for_though_its_former_watch_is_not_dead_yet() {
     let world = World::new();
@@ -371,12 +371,12 @@ async fn labgrid_1855_an_agent_that_restarts_is_watched_for_though_its_former_wa
         let filter = Filter { leases: [LeaseId::new(1)].into(), ..Filter::new(Scope::All) };
         world.watch_some(0, filter, Duration::from_secs(3600))
     };
-    // Nobody reads from it any more.
+    // It has no reader any more.
     let former = watch();
     let mut again = watch();
     assert_eq!(again.take(2).await, [told(1, 1, 0), Synced(1)]);
 
-    // More than the former one's queue and channel hold: it holds up nobody.
+    // More than the former one's queue and channel hold: it delays no other.
     for revision in 2..=1000 {
         world.change(active, 1);
         assert_eq!(again.next().await.unwrap(), told(1, revision, revision));

@@ -95,6 +95,7 @@ impl PostgresStore {
         let forwarding_key = row.try_get(2).map_err(|error| self.sorted(&error.into()))?;
         let lead = Lead::new(epoch, forwarding_key, sent, who.ttl);
         // The renewals start now, even while an earlier commit still holds the writer.
+        // Ends with the lead.
         tokio::spawn(keep(self.clone(), who.clone(), lead.clone()));
         match tokio::time::timeout(limit, inner.writer.lock()).await {
             Ok(mut writer) => writer.lead(epoch, settled),

@@ -5,7 +5,8 @@ use super::testing::{of, settings, shared};
 use super::*;
 use crate::store::samples::Samples;
 use crate::store::{Candidate, Election, Lead};
-use std::time::{Duration, Instant};
+use std::time::Duration;
+use tokio::time::Instant;
 
 fn candidate(name: &str, ttl: Duration) -> Candidate {
     Candidate { holder: name.into(), address: format!("http://{name}:1"), ttl }

@@ -55,6 +55,7 @@ impl Feed {
         let hints = Arc::new(watch::Sender::new(0));
         *known = Arc::downgrade(&hints);
         let receiver = hints.subscribe();
+        // Ends with the last receiver.
         tokio::spawn(listen(database.clone(), hints));
         receiver
     }

@@ -8,7 +8,8 @@ use crate::store::samples::{Samples, event};
 use sqlx::postgres::PgConnection;
 use sqlx::{AssertSqlSafe, Executor, Row, SqlSafeStr};
 use std::sync::atomic::{AtomicU64, Ordering};
-use std::time::{Duration, Instant};
+use std::time::Duration;
+use tokio::time::Instant;
 use wharfinger_core::Subject;
 use wharfinger_testkit::{Need, need};
 

@@ -17,7 +17,8 @@ use crate::store::{CommitError, Epoch, StoreError, TrailPlace};
 use sqlx::Arguments;
 use sqlx::postgres::{PgArguments, PgConnection, PgRow};
 use std::sync::Arc;
-use std::time::{Duration, Instant};
+use std::time::Duration;
+use tokio::time::Instant;
 use wharfinger_core::{Batch, Event, Revision, Timestamp};
 
 /// A batch in the columns of the tables.

@@ -56,7 +56,7 @@ impl From<RunJson> for Run {
     }
 }
 
-/// What the uses of a resource say of it.
+/// The evidence that the uses of a resource give.
 #[derive(Serialize, Deserialize)]
 pub(super) struct EvidenceJson {
     #[serde(skip_serializing_if = "is_default", default)]

@@ -10,7 +10,7 @@ use std::borrow::Cow;
 use std::sync::{Arc, LazyLock};
 use wharfinger_core::{
     Assignment, Caller, Cleanup, Ended, FailReason, Fault, Finding, Lease, LeaseId, LeaseSpec, LeaseState, Millis, Op,
-    Outcome, Pools, ResourceId, Revision, Selector, Texts, Timestamp,
+    Outcome, Pools, ResourceId, Selector, Texts, Timestamp,
 };
 
 table! {
@@ -184,44 +184,12 @@ fn columns_of(selector: &Selector) -> Cow<'_, Selector> {
 }
 
 /// A lease whose values are all replaced when it is read.
-static BLANK: LazyLock<Lease> = LazyLock::new(|| Lease {
-    id: LeaseId::new(1),
-    revision: Revision(0),
-    spec: Arc::new(LeaseSpec {
-        request_id: Arc::from(""),
-        fingerprint: 0,
-        tenant: Arc::from(Caller::DEFAULT_TENANT),
+static BLANK: LazyLock<Lease> = LazyLock::new(|| {
+    let spec = LeaseSpec {
         principal: Arc::from(""),
-        holder: Arc::from(""),
-        selector: Arc::default(),
-        priority: 0,
-        ttl: Millis::ZERO,
-        wait_until: None,
-        expected: None,
-        params: Arc::default(),
-        tags: Arc::default(),
-        group: None,
-        index: 0,
-        independent: false,
-        child: None,
-        replace: false,
-        replaces: None,
-        work: None,
-        total: None,
-    }),
-    state: LeaseState::Queued,
-    pool: None,
-    created_at: Timestamp(0),
-    seq: 0,
-    expires_at: None,
-    expires_at_most: None,
-    attempts: 0,
-    delays: 0,
-    not_before: None,
-    avoid: Vec::new(),
-    trouble: None,
-    ends_at: None,
-    doubt: None,
+        ..LeaseSpec::new("", Arc::from(Caller::DEFAULT_TENANT), Arc::default(), Millis::ZERO)
+    };
+    Lease::queued(LeaseId::new(1), spec, Timestamp(0), 0)
 });
 
 /// Reads a lease whose columns are those of [`LEASE`].

@@ -113,6 +113,7 @@ impl SqliteStore {
             return;
         }
         let inner = self.inner.clone();
+        // Ends with the checkpoint.
         tokio::spawn(async move {
             let mut other = Writer::beside(inner.path.clone());
             let moved = async {

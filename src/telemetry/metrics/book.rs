@@ -11,7 +11,7 @@ pub struct Entry {
     pub name: String,
     /// `counter`, `gauge` or `histogram`.
     pub kind: &'static str,
-    /// What it says.
+    /// Its meaning, in a sentence.
     pub help: &'static str,
 }
 

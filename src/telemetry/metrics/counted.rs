@@ -1,6 +1,6 @@
-//! What is counted: committed batches, turns, commits and calls of adapters.
+//! Meters of the engine: committed batches, turns, commits and calls of adapters.
 
-use super::book::Book;
+use super::table::meters;
 use super::{Labels, long, short};
 use crate::clock::wall;
 use crate::engine::{CallReport, CommitResult, Observer};
@@ -17,141 +17,59 @@ use wharfinger_core::{
 /// The pool of a request that goes by labels alone.
 const ANY: &str = "any";
 
-/// All counters and histograms of the engine.
-pub(super) struct Counted {
-    events: Family<Labels<2>, Counter>,
-    asked: Family<Labels<1>, Counter>,
-    granted: Family<Labels<1>, Counter>,
-    ended: Family<Labels<3>, Counter>,
-    broken: Family<Labels<2>, Counter>,
-    requeued: Family<Labels<1>, Counter>,
-    doubts: Family<Labels<2>, Counter>,
-    cleared: Family<Labels<1>, Counter>,
-    lost: Family<Labels<2>, Counter>,
-    findings: Family<Labels<2>, Counter>,
-    wait: Family<Labels<2>, Histogram>,
-    detection: Family<Labels<2>, Histogram>,
-    told: Family<Labels<1>, Histogram>,
-    warning: Family<Labels<1>, Histogram>,
-    turn: Histogram,
-    turn_inputs: Histogram,
-    commit: Histogram,
-    commits: Family<Labels<1>, Counter>,
-    recoveries: Counter,
-    calls: Family<Labels<3>, Counter>,
-    call_seconds: Family<Labels<2>, Histogram>,
-    calls_running: Family<Labels<1>, Gauge>,
-    calls_waiting: Family<Labels<1>, Gauge>,
-    reload_successful: Gauge,
-    reload_time: Gauge<f64, AtomicU64>,
+/// Buckets of the time from evidence to the watches of holders.
+fn told_seconds() -> Histogram {
+    Histogram::new([0.001, 0.002, 0.005, 0.01, 0.02, 0.05, 0.1, 0.25, 1.0, 5.0])
+}
+
+/// Buckets of the time in the queue.
+fn wait_seconds() -> Histogram {
+    Histogram::new([0.01, 0.1, 1.0, 5.0, 15.0, 60.0, 300.0, 900.0, 3600.0, 14_400.0])
+}
+
+/// Buckets of the time from evidence to a decision.
+fn detection_seconds() -> Histogram {
+    Histogram::new([0.1, 0.5, 1.0, 3.0, 5.0, 10.0, 15.0, 30.0, 60.0, 300.0])
+}
+
+/// Buckets of the time that an announced end leaves.
+fn warning_seconds() -> Histogram {
+    Histogram::new([1.0, 5.0, 15.0, 30.0, 60.0, 90.0, 120.0, 300.0, 3600.0])
+}
+
+meters! {
+    by add;
+    /// All counters and histograms of the engine.
+    pub(super) struct Counted {
+        events: Family<Labels<2>, Counter> = Family::default(), "events", "Entries of the audit trail, by kind";
+        asked: Family<Labels<1>, Counter> = Family::default(), "leases_asked", "Leases that were asked for; pool \"any\": by labels alone";
+        granted: Family<Labels<1>, Counter> = Family::default(), "leases_granted", "Leases that became active";
+        ended: Family<Labels<3>, Counter> = Family::default(), "leases_ended", "Leases that ended, by how, and by the outcome of those that were released";
+        broken: Family<Labels<2>, Counter> = Family::default(), "leases_broken", "Leases that ended against the will of their holder, by the root of the causes";
+        requeued: Family<Labels<1>, Counter> = Family::default(), "leases_requeued", "Leases that went back to the queue: their resource could not serve them";
+        doubts: Family<Labels<2>, Counter> = Family::default(), "doubts", "Times that a resource fell into doubt, by the root of the causes";
+        cleared: Family<Labels<1>, Counter> = Family::default(), "doubts_cleared", "Doubts that a check cleared";
+        lost: Family<Labels<2>, Counter> = Family::default(), "resources_lost", "Resources that ended by themselves, by the kind of evidence";
+        findings: Family<Labels<2>, Counter> = Family::default(), "findings", "Findings after a failure of work, by fault";
+        wait: Family<Labels<2>, Histogram> = Family::new_with_constructor(wait_seconds), "lease_wait_seconds", "From the request to its lease being active, or to its end while it waited";
+        detection: Family<Labels<2>, Histogram> = Family::new_with_constructor(detection_seconds), "detection_seconds", "From the first evidence against a resource that is lost to the decision";
+        told: Family<Labels<1>, Histogram> = Family::new_with_constructor(told_seconds), "told_seconds", "From the arrival of evidence to its publication to the watches of holders, by what they hear; an upper bound";
+        warning: Family<Labels<1>, Histogram> = Family::new_with_constructor(warning_seconds), "warning_seconds", "Time that an announced end leaves to the holder of a lease when it hears of it";
+        turn: Histogram = short(), "turn_seconds", "Turns of the engine, with their commits";
+        turn_inputs: Histogram = Histogram::new([1.0, 2.0, 4.0, 8.0, 16.0, 32.0, 64.0, 128.0, 256.0, 512.0]), "turn_inputs", "Inputs of one turn";
+        commit: Histogram = short(), "commit_seconds", "Commits to the store";
+        commits: Family<Labels<1>, Counter> = Family::default(), "commits", "Commits to the store, by result";
+        recoveries: Counter = Counter::default(), "recoveries", "Times that the engine threw its memory away and recovered from its store";
+        calls: Family<Labels<3>, Counter> = Family::default(), "adapter_calls", "Calls of adapters that ended, by result";
+        call_seconds: Family<Labels<2>, Histogram> = Family::new_with_constructor(long), "adapter_call_seconds", "Calls of adapters, from their begin to their end";
+        calls_running: Family<Labels<1>, Gauge> = Family::default(), "adapter_calls_running", "Calls of adapters under way";
+        calls_waiting: Family<Labels<1>, Gauge> = Family::default(), "adapter_calls_waiting", "Calls of adapters that wait for a permit of their pool";
+        reload_successful: Gauge = Gauge::default(), "config_last_reload_successful", "1 if the last reading of the configuration was taken over";
+        reload_time: Gauge<f64, AtomicU64> = Gauge::default(), "config_last_reload_success_timestamp_seconds", "When a configuration was last taken over, in seconds since 1970";
+    }
 }
 
 impl Counted {
-    pub(super) fn registered(book: &mut Book) -> Self {
-        let told = || Histogram::new([0.001, 0.002, 0.005, 0.01, 0.02, 0.05, 0.1, 0.25, 1.0, 5.0]);
-        let wait = || Histogram::new([0.01, 0.1, 1.0, 5.0, 15.0, 60.0, 300.0, 900.0, 3600.0, 14_400.0]);
-        let detection = || Histogram::new([0.1, 0.5, 1.0, 3.0, 5.0, 10.0, 15.0, 30.0, 60.0, 300.0]);
-        let warning = || Histogram::new([1.0, 5.0, 15.0, 30.0, 60.0, 90.0, 120.0, 300.0, 3600.0]);
-        let counted = Self {
-            events: Family::default(),
-            asked: Family::default(),
-            granted: Family::default(),
-            ended: Family::default(),
-            broken: Family::default(),
-            requeued: Family::default(),
-            doubts: Family::default(),
-            cleared: Family::default(),
-            lost: Family::default(),
-            findings: Family::default(),
-            wait: Family::new_with_constructor(wait),
-            detection: Family::new_with_constructor(detection),
-            told: Family::new_with_constructor(told),
-            warning: Family::new_with_constructor(warning),
-            turn: short(),
-            turn_inputs: Histogram::new([1.0, 2.0, 4.0, 8.0, 16.0, 32.0, 64.0, 128.0, 256.0, 512.0]),
-            commit: short(),
-            commits: Family::default(),
-            recoveries: Counter::default(),
-            calls: Family::default(),
-            call_seconds: Family::new_with_constructor(long),
-            calls_running: Family::default(),
-            calls_waiting: Family::default(),
-            reload_successful: Gauge::default(),
-            reload_time: Gauge::default(),
-        };
-        counted.reloaded(true);
-        book.add("events", "Entries of the audit trail, by kind", counted.events.clone());
-        book.add("leases_asked", "Leases that were asked for; pool \"any\": by labels alone", counted.asked.clone());
-        book.add("leases_granted", "Leases that became active", counted.granted.clone());
-        book.add(
-            "leases_ended",
-            "Leases that ended, by how, and by the outcome of those that were released",
-            counted.ended.clone(),
-        );
-        book.add(
-            "leases_broken",
-            "Leases that ended against the will of their holder, by the root of the causes",
-            counted.broken.clone(),
-        );
-        book.add(
-            "leases_requeued",
-            "Leases that went back to the queue: their resource could not serve them",
-            counted.requeued.clone(),
-        );
-        book.add("doubts", "Times that a resource fell into doubt, by the root of the causes", counted.doubts.clone());
-        book.add("doubts_cleared", "Doubts that a check cleared", counted.cleared.clone());
-        book.add("resources_lost", "Resources that ended by themselves, by the kind of evidence", counted.lost.clone());
-        book.add("findings", "Findings after a failure of work, by fault", counted.findings.clone());
-        book.add(
-            "lease_wait_seconds",
-            "From the request to its lease being active, or to its end while it waited",
-            counted.wait.clone(),
-        );
-        book.add(
-            "detection_seconds",
-            "From the first evidence against a resource that is lost to the decision",
-            counted.detection.clone(),
-        );
-        book.add("told_seconds", "From the arrival of evidence to its publication to the watches of holders, by what they hear; an upper bound", counted.told.clone());
-        book.add(
-            "warning_seconds",
-            "Time that an announced end leaves to the holder of a lease when it hears of it",
-            counted.warning.clone(),
-        );
-        book.add("turn_seconds", "Turns of the engine, with their commits", counted.turn.clone());
-        book.add("turn_inputs", "Inputs of one turn", counted.turn_inputs.clone());
-        book.add("commit_seconds", "Commits to the store", counted.commit.clone());
-        book.add("commits", "Commits to the store, by result", counted.commits.clone());
-        book.add(
-            "recoveries",
-            "Times that the engine threw its memory away and recovered from its store",
-            counted.recoveries.clone(),
-        );
-        book.add("adapter_calls", "Calls of adapters that ended, by result", counted.calls.clone());
-        book.add(
-            "adapter_call_seconds",
-            "Calls of adapters, from their begin to their end",
-            counted.call_seconds.clone(),
-        );
-        book.add("adapter_calls_running", "Calls of adapters under way", counted.calls_running.clone());
-        book.add(
-            "adapter_calls_waiting",
-            "Calls of adapters that wait for a permit of their pool",
-            counted.calls_waiting.clone(),
-        );
-        book.add(
-            "config_last_reload_successful",
-            "1 if the last reading of the configuration was taken over",
-            counted.reload_successful.clone(),
-        );
-        book.add(
-            "config_last_reload_success_timestamp_seconds",
-            "When a configuration was last taken over, in seconds since 1970",
-            counted.reload_time.clone(),
-        );
-        counted
-    }
-
     pub(super) fn reloaded(&self, taken: bool) {
         self.reload_successful.set(i64::from(taken));
         if taken {
@@ -239,7 +157,7 @@ impl Counted {
         }
     }
 
-    /// What holders hear by this batch, once for each lease.
+    /// Counts the notifications of holders by this batch, once for each lease.
     fn holders_hear(&self, batch: &Batch, heard: Duration) {
         for lease in &batch.leases {
             let what = match &lease.state {

@@ -1,4 +1,4 @@
-//! What there is now: made anew for each scrape, so that no series outlives what it is about.
+//! Gauges of the present state: made anew for each scrape, so that no series outlives its subject.
 
 use super::Labels;
 use super::book::Book;
@@ -11,7 +11,7 @@ use std::sync::atomic::AtomicU64;
 use std::time::Duration;
 use wharfinger_core::{Census, PoolCensus};
 
-/// What a scrape says of the server itself.
+/// Facts of the server itself for a scrape.
 #[derive(Clone, Debug)]
 pub struct ServerFacts {
     /// Whether it leads.

@@ -9,6 +9,7 @@ mod calls;
 mod counted;
 mod gauges;
 mod process;
+mod table;
 mod told;
 
 pub use book::Entry;
@@ -65,6 +66,7 @@ impl Metrics {
     pub fn new() -> Self {
         let mut book = Book::default();
         let counted = Arc::new(Counted::registered(&mut book));
+        counted.reloaded(true);
         let calls = Calls::registered(&mut book);
         let told = Told::registered(&mut book);
         let Book { registry, entries } = book;

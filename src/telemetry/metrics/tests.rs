@@ -63,7 +63,7 @@ fn rules_boards_and_documents_name_only_what_is_exposed() {
     }
 }
 
-/// What each alert means and what to do stands in the document.
+/// The document has the meaning and the remedy of each alert.
 #[test]
 fn each_alert_is_explained() {
     let alerts = file("deploy/observability/alerts.yaml");

@@ -1,53 +1,28 @@
-//! What leaves the broker by itself: deliveries of hooks, and spans.
+//! Meters of deliveries of hooks, and of spans.
 
 use super::Labels;
-use super::book::Book;
+use super::table::meters;
 use prometheus_client::metrics::counter::Counter;
 use prometheus_client::metrics::family::Family;
 use prometheus_client::metrics::gauge::Gauge;
 use std::sync::atomic::AtomicU64;
 
-/// Meters of hooks and traces. Cheap to clone.
-#[derive(Clone)]
-pub struct Told {
-    deliveries: Family<Labels<2>, Counter>,
-    failing: Family<Labels<1>, Gauge>,
-    pending_since: Family<Labels<1>, Gauge<f64, AtomicU64>>,
-    spans: Family<Labels<1>, Counter>,
-    traces_failing: Gauge,
+meters! {
+    by add;
+    /// Meters of hooks and traces. Cheap to clone.
+    #[derive(Clone)]
+    pub struct Told {
+        deliveries: Family<Labels<2>, Counter> = Family::default(), "hook_deliveries", "Attempts of hooks to deliver a message, by result; \"skipped\": the message was given up";
+        failing: Family<Labels<1>, Gauge> = Family::default(), "hook_failing", "1 if the latest attempt of the hook failed";
+        pending_since: Family<Labels<1>, Gauge<f64, AtomicU64>> = Family::default(), "hook_pending_since_timestamp_seconds", "Time of the oldest entry that the hook has still to deliver, in seconds since 1970; 0: there is none";
+        spans: Family<Labels<1>, Counter> = Family::default(), "trace_spans", "Spans of leases, by result; \"skipped\": the collector was away for too long, or there were too many";
+        traces_failing: Gauge = Gauge::default(), "traces_failing", "1 if the latest export of spans failed";
+    }
 }
 
 const RESULTS: [&str; 3] = ["ok", "failed", "skipped"];
 
 impl Told {
-    pub(super) fn registered(book: &mut Book) -> Self {
-        let told = Self {
-            deliveries: Family::default(),
-            failing: Family::default(),
-            pending_since: Family::default(),
-            spans: Family::default(),
-            traces_failing: Gauge::default(),
-        };
-        book.add(
-            "hook_deliveries",
-            "Attempts of hooks to deliver a message, by result; \"skipped\": the message was given up",
-            told.deliveries.clone(),
-        );
-        book.add("hook_failing", "1 if the latest attempt of the hook failed", told.failing.clone());
-        book.add(
-            "hook_pending_since_timestamp_seconds",
-            "Time of the oldest entry that the hook has still to deliver, in seconds since 1970; 0: there is none",
-            told.pending_since.clone(),
-        );
-        book.add(
-            "trace_spans",
-            "Spans of leases, by result; \"skipped\": the collector was away for too long, or there were too many",
-            told.spans.clone(),
-        );
-        book.add("traces_failing", "1 if the latest export of spans failed", told.traces_failing.clone());
-        told
-    }
-
     /// A hook is there, so that its series are, too.
     pub fn known(&self, hook: &str) {
         for result in RESULTS {

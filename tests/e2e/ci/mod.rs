@@ -1,4 +1,4 @@
-//! What CI products and their users rely on: docs/ci.md against the real program, server and hosts.
+//! The contract with CI products and their users: docs/ci.md against the real program, server and hosts.
 
 mod files;
 mod gitlab;

@@ -118,7 +118,7 @@ fn what_never_began_has_a_result_too() {
     let output =
         server.command(&super::line(&path, &["--pool", "copies", "-e", "1=2", "--", "true"])).output().unwrap();
     assert_eq!(read(&path).unwrap()["ended"], "refused", "{}", text(&output));
-    // A file that cannot be written is told before anything is leased.
+    // A file that cannot be written is reported before anything is leased.
     let output = server.cli(&["run", "--result", "/no/such/r.json", "--pool", "copies", "--", "true"]);
     assert_eq!(output.status.code(), Some(65), "{}", text(&output));
     server.kill();

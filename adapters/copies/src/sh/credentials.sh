@@ -1,5 +1,5 @@
-# Passes the pool's credentials to git: no argument, environment variable or file has them. A library in front of another
-# script's text.
+# Passes the pool's credentials to git: no argument, environment variable or file has them.
+# A library in front of another script's text.
 #
 # Input:     nothing, if the host's own credentials count; or "ssh" and a time in seconds, then the key; or "https" and the origin
 #            (scheme, host and port), then a line each for user and password.

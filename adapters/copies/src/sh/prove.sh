@@ -26,7 +26,7 @@ if [ "$known" != yes ] || [ "$was" != "$tree" ]; then
 fi
 
 if [ -n "$W" ]; then
-  # What the index says is not in the tree is what the pool does not have of it, and is not there.
+  # The entries that the index marks as absent are those that the pool does not have, and they are absent.
   astray() {
     g ls-files -t | sed "s/ /$tab/" >"$M/tags"
     grep '^S' "$M/tags" | cone in
@@ -93,7 +93,7 @@ if [ "$converts" != no ]; then
   [ "$n" = "$written" ] || refresh
 fi
 if [ -n "$stale" ]; then
-  # What git takes for changed though it is right is as it is in a new clone.
+  # A file that git takes for changed, though it is right, is so in a new clone too.
   different
   left_side <"$M/dirty" >"$M/zero"
   [ "$converts" = no ] || spare_converted "$M/dirty"
@@ -106,7 +106,7 @@ if [ "$policy" = clean ] && { [ "$first" != '=0' ] || [ -n "$odd" ] || [ "$links
   more=$(find . -path ./.git -prune -o ! -type f ! -type d ! -type l -print 2>&1 | head -c 1000)
   [ -z "$more" ] || fail "files are there that the commit does not have: $more"
 fi
-# What is written into a directory with a default ACL has the modes that this says.
+# Files in a directory with a default ACL get its modes.
 if [ "$policy" = clean ]; then
   more=
   if [ -z "$comparing" ]; then
@@ -117,12 +117,12 @@ if [ "$policy" = clean ]; then
   [ -z "$more" ] || fail "files have modes that the commit does not give them: $more"
 fi
 printf 'was\t%s\nwritten\t%s\n' "$at" "$written"
-# What a holder made in the object store is newer than this.
+# Objects that a holder made are newer than this.
 if [ "$save" != trust ]; then
   e=$({ printf '%s\n' "$want" >"$M/handed.new" && mv -f -- "$M/handed.new" "$M/handed"; } 2>&1) || say CANNOT_CREATE "$e"
 fi
 if [ -n "$note" ]; then
-  # What a build has put in their place may be a link to a file that has been proved.
+  # A build may have put a link in their place, to a file that has been proved.
   rm -rf -- "$D/meta/lease" "$D/meta/lease.new"
   e=$({ (umask 077 && printf '%s' "$note" >"$D/meta/lease.new") && mv -f -- "$D/meta/lease.new" "$D/meta/lease"; } 2>&1) ||
     say CANNOT_CREATE "$e"

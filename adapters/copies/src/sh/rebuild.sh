@@ -30,7 +30,7 @@ if [ "$want" = HEAD ]; then
   [ -n "$want" ] || exit 0
 fi
 fail() {
-  # Who wants no more than to know whether the index can be trusted knows now.
+  # A caller that asks only whether the index can be trusted has its answer.
   [ "$save" != trust ] || exit 0
   say PROOF_FAILED "$*"
 }
@@ -180,7 +180,7 @@ hash_written() {
 
 if [ -z "$known" ]; then
   rm -f -- "$G/index"
-  # Without the former commit nobody can tell its files from what is to be kept. Where there is nothing, nothing is kept.
+  # Without the former commit its files cannot be told from those to keep. An empty tree keeps nothing.
   [ "$(ls -A)" != .git ] || mode=wipe
   if [ "$mode" = gentle ]; then
     at=$(g rev-parse -q --verify HEAD 2>/dev/null) && was=$(g rev-parse -q --verify 'HEAD^{tree}' 2>/dev/null) &&
@@ -248,7 +248,7 @@ if [ "$was" != "$tree" ] || { [ -n "$W" ] && [ "$known" != yes ]; }; then
   written=$(wc -l <"$M/changes")
   case $links in 0) ! grep -q '^160000 ' "$M/changes" || links=maybe ;; esac
 fi
-# What an index says that is known, or was empty before, is held against the time stamps of the files beside what follows.
+# The entries of an index that is known, or was empty before, are compared with the time stamps of the files, beside the next step.
 comparing=
 if [ -n "$known" ]; then
   g diff-files --raw --no-abbrev --no-renames --ignore-submodules=none >"$M/dirty" 2>/dev/null &
@@ -262,7 +262,7 @@ fi
 sweep "$@"
 first=$out
 
-# What lies in a submodule's place is a repository of its own, which neither `clean` nor `read-tree` touches.
+# A submodule's place may have a repository of its own, which neither `clean` nor `read-tree` touches.
 places() {
   g ls-files -s -z | tr '\0\n' '\n\0' | sed -n "s/^160000 [0-9a-f]* [0-9]$tab//p" | tr '\0\n' '\n\0'
 }

@@ -1,4 +1,4 @@
-//! What the broker does with a copy that may be spoilt, and what must be true of every tree that it hands out.
+//! The broker's treatment of a copy that may be spoilt, and the invariants of every tree that it hands out.
 
 use super::rows::{Ends, Row, script};
 use super::{World, sh};
@@ -39,7 +39,7 @@ impl World {
 
     /// Removes the copy as far as that goes, and makes another one.
     pub(crate) async fn recycle(&mut self) {
-        // What cannot be removed is an orphan: it is tried again later, and nobody waits for it.
+        // A copy that cannot be removed is an orphan: its removal is tried again later, and no request waits for it.
         let _ = self.adapter.destroy(&self.job).await;
         self.next_op();
         self.job.resource =
@@ -121,7 +121,7 @@ impl World {
         let only = std::env::var("WHARFINGER_ROW").unwrap_or_default();
         for row in rows.iter().filter(|row| row.0.contains(&only)) {
             let (name, _, ends) = row;
-            let begun = std::time::Instant::now();
+            let begun = tokio::time::Instant::now();
             let work = self.work(&[("tag", "v1")]);
             self.prepare_for(work.clone()).await.unwrap_or_else(|failure| panic!("before {name}: {failure:?}"));
             self.spoil_on_host(&script(row)).await;

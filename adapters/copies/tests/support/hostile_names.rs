@@ -140,7 +140,7 @@ pub(crate) fn must(dir: &Path, args: &[&str]) -> String {
     git(dir, args).unwrap_or_else(|| panic!("git {args:?}"))
 }
 
-/// What a build may leave for the scripts that come after it.
+/// Leftovers of a build for the scripts that come after it.
 pub(crate) fn spoil(rng: &mut Rng, world: &World, victim: &Path) {
     let tree = world.tree();
     for _ in 0..6 {

@@ -1,4 +1,4 @@
-//! What a hostile build may do, with three random numbers: `$A`, `$B`, `$C`. Each is run by `sh` in the tree, as the copy's
+//! Damage that a hostile build may do, with three random numbers: `$A`, `$B`, `$C`. Each is run by `sh` in the tree, as the copy's
 //! user, and may fail: what it wanted to spoil may be gone.
 
 /// Helpers of the scripts.

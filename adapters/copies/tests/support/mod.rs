@@ -174,7 +174,7 @@ impl World {
         self.adapter.repair(&self.job).await
     }
 
-    /// What the broker does: prepare; if the copy is to blame, check, repair, check and prepare again. Says the first
+    /// The steps of the broker: prepare; if the copy is to blame, check, repair, check and prepare again. Says the first
     /// failure's reason.
     pub(crate) async fn prepare_as_the_broker_does(
         &mut self,

@@ -3,7 +3,7 @@
 use super::rows::Ends::{Mended, Recycled, Repaired};
 use super::rows::Row;
 
-/// What else git can be told to do with a repository.
+/// Other settings of git for a repository.
 pub(crate) const GIT: &[Row] = &[
     (
         "a submodule with dirt",
@@ -126,7 +126,7 @@ pub(crate) const GIT: &[Row] = &[
     ),
 ];
 
-/// What a host's file system and its other processes can hold.
+/// Odd states of a host's file system and its other processes.
 pub(crate) const HOST: &[Row] = &[
     (
         "names that differ in case",

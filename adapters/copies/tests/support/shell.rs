@@ -9,13 +9,13 @@ use wharfinger_adapter::{Command, Exit, OutputSink, Shell, ShellError, Stream};
 
 #[derive(Default)]
 pub(crate) struct TestShell {
-    /// What the host's environment has.
+    /// The environment of the host.
     pub(crate) env: Vec<(String, String)>,
     /// Put in front of every command.
     pub(crate) prefix: Vec<String>,
 }
 
-/// A connection that is lost for good after so many commands: the last one runs to its end, and its caller never hears.
+/// A connection that is lost for good after this number of commands: the last one runs to its end, and its caller never hears.
 pub(crate) struct CutShell {
     pub(crate) inner: TestShell,
     pub(crate) left: AtomicUsize,

@@ -1,4 +1,4 @@
-//! What every host [`Adapter`] must do.
+//! Duties of every host [`Adapter`].
 
 use super::{alive, dead, sh, until};
 use crate::fence;
@@ -17,7 +17,7 @@ pub async fn all(adapter: Arc<dyn Adapter>, job: ResourceJob) {
     destroy_of_what_never_was_is_fine(&*adapter, &job).await;
 }
 
-/// The same for machines that are bought, and end with their resource: there is nobody to ask what is left on them.
+/// The same for machines that are bought, and end with their resource: nothing can be asked of them afterwards.
 pub async fn all_of_machines(adapter: Arc<dyn Adapter>, job: ResourceJob) {
     let job = used(&*adapter, &job).await;
     adapter.destroy(&job).await.expect("destroy");
@@ -94,7 +94,7 @@ fn no_credentials(access: &Access) {
     }
 }
 
-/// What was just made is healthy, thoroughly and cheaply asked.
+/// A resource that was just made is healthy by its check and by its probe.
 pub async fn check_and_probe_are_healthy(adapter: &dyn Adapter, job: &ResourceJob) {
     let (job, _) = made(adapter, job).await;
     assert_eq!(adapter.check(&job).await, Ok(Verdict::Healthy));

@@ -7,7 +7,8 @@
 pub mod adapter;
 pub mod shell;
 
-use std::time::{Duration, Instant};
+use std::time::Duration;
+use tokio::time::Instant;
 use wharfinger_adapter::{Command, Shell};
 
 /// How long a condition may take on a busy machine.

@@ -1,11 +1,11 @@
-//! What every [`Shell`] must do.
+//! Duties of every [`Shell`].
 
 use super::{alive, dead, sh, until};
 use bytes::Bytes;
 use std::sync::Arc;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 use tokio::sync::mpsc;
-use tokio::time::timeout;
+use tokio::time::{Instant, timeout};
 use wharfinger_adapter::{Command, Exit, OutputSink, Shell, ShellError, Stream, quote};
 
 /// All of them, one after the other. `dir` is an empty directory on the host that the shell may write to.
@@ -87,7 +87,7 @@ pub async fn arguments_arrive_as_they_are(shell: &dyn Shell) {
     assert_eq!(got[..got.len() - 1], hard, "stderr: {}", output.complaint());
 }
 
-/// The command runs where it was told, whatever the directory is called.
+/// The command runs in its directory, whatever the directory's name is.
 pub async fn directory_is_honoured(shell: &dyn Shell, dir: &str) {
     let odd = format!("{dir}/it's a $dir\n-n");
     sh(shell, &format!("mkdir -p -- {}", quote(&odd))).await;
@@ -301,7 +301,7 @@ pub async fn files_go_there_and_back(shell: &dyn Shell, dir: &str) {
     assert_eq!(left, now, "put leaves files behind");
 }
 
-/// Files that can not be read or written are errors, and so are those over the limit.
+/// Files that cannot be read or written are errors, and so are those over the limit.
 pub async fn file_errors_are_said(shell: &dyn Shell, dir: &str) {
     let path = format!("{dir}/limited");
     shell.put(&path, Bytes::from_static(b"0123456789"), 0o644).await.expect("put");

@@ -3,6 +3,7 @@
 # Arguments: none of its own.
 # Prints:    boot_id; init: the namespace of process ids, the start of its first process in clock ticks since the boot, and the
 #            number of systemd's soft reboots, which keep the boot id. A value is empty where it cannot be read.
+# Changes:   nothing.
 # Exits:     0, when it runs alone.
 # shellcheck shell=sh
 boot_id='' stat='' soft=''

@@ -3,9 +3,11 @@
 # Follows:   boot.sh, cgroup.sh
 # Arguments: the scratch directory, absolute; "yes" to make it, or "no"; the controllers that limits need (memory, cpu, pids),
 #            with blanks between.
-# Prints:    containment (cgroup, scope or marks), containment_fault (why marks), limits_fault (why a limit cannot be set), os, arch, cpus, user, git, proc (yes, hidden or no), free_kb, free_inodes, scratch (yes or no), fault (why the
-#            scratch directory cannot be used), exec_fault (why a program in it cannot be run), end. A value may have any text
+# Prints:    containment (cgroup, scope or marks), containment_fault (why marks), limits_fault (why a limit cannot be set), os, arch,
+#            cpus, user, git, proc (yes, hidden or no), free_kb, free_inodes, scratch (yes or no), fault (why the scratch directory
+#            cannot be used), exec_fault (why a program in it cannot be run), end. A value may have any text
 #            but a newline.
+# Changes:   makes the scratch directory, if asked to; writes a program there, runs it and removes it.
 # Exits:     0.
 # shellcheck shell=sh
 scratch=$1 make=$2

@@ -2,6 +2,7 @@
 #
 # Arguments: the fence, the token, the lease's number or empty, the command and its arguments.
 # Prints:    what the command prints.
+# Changes:   moves itself into the control groups of the slot; its soft limit of file locks.
 # Exits:     as the command; 113 if the fence has another token, or if a group cannot be entered; 127 if there is no such program.
 # shellcheck shell=sh
 fence=$1 token=$2 number=$3

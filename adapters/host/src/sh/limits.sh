@@ -3,6 +3,7 @@
 #
 # Follows:   cgroup.sh
 # Arguments: the fence.
+# Changes:   nothing.
 # Exits:     0.
 # shellcheck shell=sh
 cg_report "${1%/*}/cgroup${1##*/fence}"

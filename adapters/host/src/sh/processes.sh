@@ -3,6 +3,7 @@
 # Expects: `marked`, a function that prints the ids of processes to end, one a line.
 #          $since: the start of the lease in clock ticks since the boot, or empty: unreadable processes count from then on.
 #          $rival: the earliest start of another lease that is live for this user, or empty.
+#          $held: leases whose starts are no rivals (`rival_notes`), with blanks around each.
 # Sets:    $ended, by `end_all`: how many processes were signalled.
 # Exits:   3, by `end_all`: processes outlive SIGKILL; 4, by `need_proc`: there is no usable /proc; 6, by `end_all`: a process
 #          cannot be read and may be another live lease's.
@@ -48,7 +49,7 @@ limited() {
 carrying() {
   case $1 in *'
 '*) return 0 ;; esac
-  if printf 'a\0b\0' | grep -qzxF b 2>/dev/null; then
+  if [ -n "$lists" ]; then
     grep -lzxF -- "$1" /proc/[0-9]*/environ 2>/dev/null
   else
     for file in /proc/[0-9]*/environ; do
@@ -75,14 +76,29 @@ since_note() {
   if [ -z "$since" ] || [ "$start" -lt "$since" ]; then since=$start; fi
 }
 
-# Makes $rival the start that this note of a live lease has, if that is earlier.
-rival_note() {
-  began "$1"
-  [ -n "$start" ] || return 0
-  if [ -z "$rival" ] || [ "$start" -lt "$rival" ]; then rival=$start; fi
+# Adds to $held the leases that these notes name: the slots that working copies hold for themselves. Nothing runs there but for
+# the leases of the copies.
+held_slots() {
+  for note; do
+    held_by=
+    if [ -f "$note" ] && [ ! -L "$note" ]; then { read -r held_by <"$note"; } 2>/dev/null; fi
+    held="$held$held_by "
+  done
 }
 
-boot=
+# Makes $rival the earliest start that these notes of live leases have, if that is earlier. Those in $held do not count.
+rival_notes() {
+  for note; do
+    began "$note"
+    [ -n "$start" ] || continue
+    case $held in *" ${noted:-?} "*) continue ;; esac
+    if [ -z "$rival" ] || [ "$start" -lt "$rival" ]; then rival=$start; fi
+  done
+}
+
+# $lists: whether grep reads lists that end with NUL. busybox's does not.
+lists='' own='' held=' ' boot=
+if printf 'a\0b\0' | grep -qzxF b 2>/dev/null; then lists=yes; fi
 { read -r boot </proc/sys/kernel/random/boot_id; } 2>/dev/null
 
 # Sets $uid, the real user, $gids, its groups, and $reads_all: whether the environment of every process can be read
@@ -167,9 +183,11 @@ unreadable() {
 # Sets $all: what is to be ended. Adds to $groups each process group whose leader is marked: its members are the lease's,
 # marked or not. Our own group is left out: a subshell shows the environment that its shell began with.
 find_all() {
-  look
+  marks=" $(marked | tr '\n' ' ')" all='' table=''
+  # Without marks, only processes that cannot be read may be left.
+  if [ "$marks$groups" != '  ' ] || { [ -n "$since" ] && [ -z "$reads_all" ]; }; then look; fi
   unreadable
-  marks=" $(marked | tr '\n' ' ')"
+  [ -n "$table" ] || return 0
   all=$(printf '%s\n' "$table" | awk -v marks="$marks$mine" -v groups="$groups" -v own="$own" '
     { pid[NR] = $1; group[NR] = $3 }
     $3 != own && $1 == $3 && index(marks, " " $1 " ") && !index(groups, " " $3 " ") { groups = groups $3 " " }
@@ -182,22 +200,28 @@ find_all() {
   all=${all#*:}
 }
 
-# SIGTERM, two seconds of grace, SIGKILL, until two looks in a row find nothing. A process that forks during one look may be
-# missed by it, hardly by two in a row.
+# SIGTERM, two seconds of grace, SIGKILL, until looks in a row find nothing: two, or the number given. A process that forks
+# during one look may be missed by it, hardly by two in a row.
 end_all() {
   groups=' ' seen=' ' former=' ' ended=0 rounds=0 calm=0
   while :; do
     find_all
     if [ -z "$all$young" ]; then
       calm=$((calm + 1))
-      [ $calm -lt 2 ] || break
+      [ $calm -lt "${1:-2}" ] || break
       continue
     fi
     calm=0
     if [ $rounds -ge 120 ]; then
       # Processes that only ever appear and vanish: none of them is known to be another's.
       [ -n "$all" ] || break
-      echo "still running after SIGKILL:$all" >&2
+      names=
+      for pid in $all; do
+        name=
+        { read -r name <"/proc/$pid/comm"; } 2>/dev/null
+        names="$names $pid($name)"
+      done
+      printf 'still running after SIGKILL:%s\n' "$names" >&2
       exit 3
     fi
     for pid in $all; do

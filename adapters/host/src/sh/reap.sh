@@ -3,8 +3,10 @@
 # Follows:   cgroup.sh, processes.sh, fence.sh
 # Arguments: the lease, its fence or empty, its token, its number (guard.sh).
 # Prints:    how many processes were signalled; then what limits.sh prints.
+# Changes:   removes the fence, the start of the lease and the note of its control groups; ends processes and removes the groups.
 # Exits:     0; 3, processes outlive SIGKILL; 4, there is no usable /proc; 5, the fence cannot be removed; 6, a process cannot
-#            be read and may be another live lease's; 7, a control group cannot be looked at; 113 with the fence's token on standard error, if that is greater.
+#            be read and may be another live lease's; 7, a control group cannot be looked at; 113 with the fence's token on
+#            standard error, if that is greater.
 # shellcheck shell=sh
 lease=$1 fence=$2 token=$3 number=$4
 unset WHARFINGER_LEASE
@@ -19,17 +21,8 @@ if [ -n "$fence" ]; then
   [ ! -f "$dir/since.$slot" ] || mv -f -- "$dir/since.$slot" "$over" || exit 5
   since_note "$over"
   if [ -n "$since" ]; then
-    # The slots that working copies hold for themselves: nothing runs there but for the leases of the copies.
-    held=' '
-    for note in "$hosts"/*/copies/*/meta/host; do
-      held_by=
-      if [ -f "$note" ] && [ ! -L "$note" ]; then { read -r held_by <"$note"; } 2>/dev/null; fi
-      held="$held$held_by "
-    done
-    for note in "$hosts"/*/.wharfinger/since.* "$hosts"/*/copies/*/meta/since; do
-      began "$note"
-      case $held in *" ${noted:-?} "*) ;; *) rival_note "$note" ;; esac
-    done
+    held_slots "$hosts"/*/copies/*/meta/host
+    rival_notes "$hosts"/*/.wharfinger/since.* "$hosts"/*/copies/*/meta/since
   fi
 fi
 need_proc

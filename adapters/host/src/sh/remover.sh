@@ -1,6 +1,7 @@
 # Empties the trash of a directory. Runs in the background, after sweep.sh.
 #
 # Arguments: the directory, absolute; how the names of the trash begin.
+# Changes:   removes what is in the trash; writes and removes DIRECTORY/.wharfinger-remover.
 # Exits:     0.
 # shellcheck shell=sh disable=SC2115,SC2086
 hosts=$1 trash=$2

@@ -3,6 +3,8 @@
 # Follows:   cgroup.sh, fence.sh
 # Arguments: the fence, the token, the lease, the lease's number (guard.sh); "yes" if there must be a control group; the limits of
 #            memory, cpu and pids (cgroup.sh), each empty for none.
+# Changes:   writes the fence, the start of the lease and the notes of lease and control groups; makes the groups; ends what an
+#            earlier lease left in them.
 # Exits:     0; 113 with the fence's token on standard error, if that is greater; 1, 3 (cgroup.sh), 7 (there is no group, or a
 #            limit cannot be set) with the reason on standard error.
 # shellcheck shell=sh
@@ -32,20 +34,4 @@ if ! cg_make "$fence" "$token" "${must:-no}" "$memory" "$cpu" "$pids"; then
   fi
 fi
 
-# The start of this shell, in clock ticks since the boot: what the lease starts begins later. No clock of the day is read.
-# A repetition for the same token keeps the earlier time.
-since=$dir/since.$slot had='' boot='' stat=''
-[ ! -f "$since" ] || { read -r had _ <"$since"; } 2>/dev/null
-if [ "$had" != "$token" ]; then
-  { read -r boot </proc/sys/kernel/random/boot_id && read -r stat <"/proc/$$/stat"; } 2>/dev/null
-  if [ -n "$stat" ]; then
-    # shellcheck disable=SC2086 # Numbers.
-    start=$(set -- ${stat##*) } && echo "${20}")
-    printf '%s %s %s %s\n' "$token" "$boot" "$start" "$lease" >"$since.new" && mv -f -- "$since.new" "$since" || exit 1
-  fi
-fi
-
-new=$fence.new.$$
-printf '%s\n' "$token" >"$new" && mv -f -- "$new" "$fence" && exit
-rm -f -- "$new" 2>/dev/null
-exit 1
+note_start "$dir/since.$slot" "$token" "$lease" && write_token "$fence" "$token" || exit 1

@@ -4,6 +4,8 @@
 # Arguments: the directory of the scratch directories, the resource that begins, its owner mark (one line), the text of
 #            remover.sh.
 # Prints:    swept, killed (counts), marked (yes or no), kept (directories that stay), one KEY=VALUE a line.
+# Changes:   writes the owner mark; renames directories of earlier resources into the trash, ends their processes, removes their
+#            control groups; starts remover.sh.
 # Exits:     0; 3, processes outlive SIGKILL; 4, there is no usable /proc; 6, a process cannot be read and may be a live lease's.
 # shellcheck shell=sh disable=SC2015,SC2012
 hosts=$1 begins=$2 owner=$3 remover=$4
@@ -53,7 +55,7 @@ know_all() {
 }
 
 # Under another name in the same directory: one rename, however big the tree is, also on a full disk, and of a link
-# it takes the link. Whoever works on by the old path finds no fence there any more.
+# it takes the link. A guarded command by the old path finds no fence there.
 count=0 kept=
 set_aside() {
   tries=0
@@ -114,7 +116,7 @@ $(elsewhere "$resource")
 END
   done
   # First the fences go, with the directories: nothing of an old lease is started any more. Then what runs is ended,
-  # and then nobody is left who could make a directory anew.
+  # and then no process is left that could make a directory anew.
   for resource in $old; do each "$resource"; done
   contained=0
   end_group() {
@@ -160,7 +162,7 @@ END
   }
   # One look at all processes for those with any lease; only these are read.
   carriers() {
-    if printf 'a\0b\0' | grep -qzxF b 2>/dev/null; then
+    if [ -n "$lists" ]; then
       grep -lz '^WHARFINGER_LEASE=' /proc/[0-9]*/environ 2>/dev/null
     else
       for file in /proc/[0-9]*/environ; do
@@ -189,9 +191,9 @@ END
       for number in $numbers; do limited "$number"; done
     } | sort -u
   }
-  # What is left under its own name here is not swept: another entry's, whose leases are live.
+  # Directories that keep their names here are not swept: they are another entry's, whose leases are live.
   if [ -n "$since" ]; then
-    for note in "$hosts"/*/.wharfinger/since.* "$hosts"/*/copies/*/meta/since; do rival_note "$note"; done
+    rival_notes "$hosts"/*/.wharfinger/since.* "$hosts"/*/copies/*/meta/since
   fi
   end_all
   # shellcheck disable=SC2154
@@ -202,7 +204,7 @@ END
     was=$kept
     each "$resource"
     [ "$kept" = "$was" ] || continue
-    # What is in the trash elsewhere is found again by these.
+    # These notes lead to the trash elsewhere.
     for note in "$hosts/$resource.owner"/copy.*; do
       [ -f "$note" ] && [ ! -L "$note" ] || continue
       mv -f -- "$note" "$hosts/$trash.${note##*/copy.}.path" 2>/dev/null

@@ -179,7 +179,7 @@ async fn an_agent_signs_in_place_of_a_file() {
     let farm = Farm::make();
     let (path, socket) = (farm.ca().key.clone().unwrap(), farm.folder.path().join("agent"));
     let mut agent = Command::new("ssh-agent").args(["-D", "-a"]).arg(&socket).stdout(Stdio::null()).spawn().unwrap();
-    let begun = std::time::Instant::now();
+    let begun = tokio::time::Instant::now();
     let added = loop {
         let added = Command::new("ssh-add").arg(&path).env("SSH_AUTH_SOCK", &socket).stderr(Stdio::null()).status();
         if added.is_ok_and(|status| status.success()) {

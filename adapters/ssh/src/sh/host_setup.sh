@@ -1,5 +1,9 @@
 # Prepares this machine, as root; each step may be repeated.
-# Follows: the variables of the pool ($lib, $conf, $sudoers and others), which host_setup.rs writes.
+#
+# Follows:   the variables of the pool ($lib, $conf, $sudoers and others), which host_setup.rs writes.
+# Arguments: none.
+# Prints:    each file and user, and whether it was made or was there.
+# Exits:     0; 1 with the reason on standard error.
 # shellcheck shell=sh disable=SC2154
 [ "$(id -u)" = 0 ] || {
   echo 'host-setup: run this as root' >&2

@@ -7,7 +7,7 @@
 # Exits:     0, when the sshd of the connection is gone.
 #
 # The command is the operator's own text from the configuration, which is meant to run here; no other text is run.
-# Something that is gone must be so at two looks in a row: whoever writes a file empties it first. The end of the sshd shows by
+# Something that is gone must be so at two looks in a row: a writer empties a file first. The end of the sshd shows by
 # the parent of this shell, or where there is no /proc, or a shell in between, by a failing write.
 # shellcheck shell=sh
 file=$1 scheduled=$2 command=$3 every=$4 work=$5

@@ -58,12 +58,12 @@ impl Plan {
         Self { folder, config, first_id, after: String::new() }
     }
 
-    /// What `host-setup` prints.
+    /// The output of `host-setup`.
     pub fn script(&self) -> String {
         HostSetup::of("farm", &self.config, 2).unwrap().script().unwrap()
     }
 
-    /// What `host-setup --undo` prints.
+    /// The output of `host-setup --undo`.
     pub fn undo(&self) -> String {
         HostSetup::of("farm", &self.config, 2).unwrap().undo()
     }

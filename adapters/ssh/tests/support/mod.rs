@@ -15,7 +15,8 @@ use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
 use std::sync::atomic::{AtomicU32, Ordering};
-use std::time::{Duration, Instant};
+use std::time::Duration;
+use tokio::time::Instant;
 use wharfinger_testkit::{Need, lane, need};
 
 /// How long anything here may take on a busy machine.
@@ -34,7 +35,7 @@ pub struct Sshd {
     pub address: Ipv4Addr,
     /// Its port.
     pub port: u16,
-    /// Who may log in.
+    /// The keys that may log in.
     pub user: String,
 }
 
@@ -157,12 +158,12 @@ impl Sshd {
         public_key(&self.path("stranger_key.pub"))
     }
 
-    /// What it logged.
+    /// Its log.
     pub fn log(&self) -> String {
         std::fs::read_to_string(self.path("log")).unwrap_or_default()
     }
 
-    /// Lets nobody in any more, or the usual key again. Connections that are open stay.
+    /// Refuses all logins, or takes the usual key again. Open connections stay.
     pub fn revoke(&self, revoked: bool) {
         if revoked {
             std::fs::write(self.path("authorized_keys"), "").unwrap();
@@ -188,8 +189,8 @@ impl Sshd {
         );
         std::fs::write(self.path("config"), config).unwrap();
         let log = std::fs::OpenOptions::new().create(true).append(true).open(self.path("log")).unwrap();
-        // In a mount namespace of its own, where root's .bashrc is empty: what the start-up files of whoever runs the
-        // tests do (half a second for pyenv, say) is no part of them.
+        // In a mount namespace of its own, where root's .bashrc is empty: the work of the start-up files of the user who runs the
+        // tests (half a second for pyenv, say) is no part of them.
         let hermetic = format!(
             "[ ! -e /root/.bashrc ] || mount --bind /dev/null /root/.bashrc\n{}\nexec /usr/sbin/sshd \"$@\"",
             self.prelude

@@ -12,8 +12,9 @@
 use crate::support::Sshd;
 use std::collections::BTreeMap;
 use std::sync::Arc;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 use tokio::sync::mpsc;
+use tokio::time::Instant;
 use wharfinger_adapter::{
     Access, Adapter, HolderWork, Notice, NoticeKind, PrepareJob, ProvisionJob, ResourceJob, Shell,
 };
@@ -114,7 +115,7 @@ pub async fn prepared(adapter: &dyn Adapter, job: &ResourceJob, lease: &str, tok
     adapter.prepare(&PrepareJob { resource: job.clone(), work, child: None }).await.unwrap().access
 }
 
-/// What a holder knows of this sshd.
+/// A holder's access to this sshd.
 pub fn target(sshd: &Sshd) -> Target {
     Target {
         name: "alpha".into(),

@@ -1,4 +1,4 @@
-//! Group Grant: who gets what, in which order, and what is said to those who do not.
+//! Group Grant: the order of grants, and the explanations for waiting requests.
 
 use crate::world::{Kind, World, inventory, labels, want, want_by};
 use std::sync::Arc;
@@ -147,7 +147,7 @@ fn labelled(items: &[(&str, Pairs)]) -> PoolConfig {
     PoolConfig { max: items.len() as u32, min_ready: 2, inventory: Some(items), ..inventory("hosts", &[]) }
 }
 
-/// "Limitations" in the README of lockable-resources: a change of labels wakes nobody.
+/// "Limitations" in the README of lockable-resources: a change of labels wakes no waiter.
 #[test]
 fn lockable_readme_a_new_host_wakes_waiters_and_so_does_a_label_change() {
     let gpu: Pairs = &[("gpu", "yes")];
@@ -159,7 +159,7 @@ fn lockable_readme_a_new_host_wakes_waiters_and_so_does_a_label_change() {
     let waiters = [w.ask(with_gpu()), w.ask(with_gpu())];
     assert_eq!((w.state(holder), w.states(&waiters)), ("ACTIVE", vec!["QUEUED"; 2]));
 
-    // The second machine stands idle; all that changes is what is said of it.
+    // The second machine stands idle; only its description changes.
     w.configure(vec![labelled(&[("h1", gpu), ("h2", gpu)])]);
     assert_eq!(w.states(&waiters), ["ACTIVE", "QUEUED"], "{}", w.explain(waiters[1]));
     w.configure(vec![labelled(&[("h1", gpu), ("h2", gpu), ("h3", gpu)])]);
@@ -253,7 +253,7 @@ fn lock_step_timeout_queue_test_a_wait_that_times_out_leaves_nothing_in_the_queu
     assert_eq!(waiting, 1, "only the patient one is left");
     w.release(holders[0], Outcome::Ok);
     assert_eq!(w.state(patient), "ACTIVE", "nothing is kept for who went");
-    // What was freed for them while they waited is given on at once when they give up.
+    // Slots that were freed for them while they waited are granted at once when they give up.
     let (hasty, patient) = (w.ask_all(for_a_while), w.lease("hosts"));
     w.renew(holders[1]).unwrap();
     w.pass(Millis::secs(19));
@@ -264,7 +264,7 @@ fn lock_step_timeout_queue_test_a_wait_that_times_out_leaves_nothing_in_the_queu
     assert_eq!(w.core.pools()[0].waiting, 0);
 }
 
-/// What made scheduling crawl was work that grows with the line. A release touches who goes and who comes.
+/// Scheduling crawled because its work grew with the queue. A release touches the lease that goes and the one that comes.
 #[test]
 fn lockable_717_with_a_thousand_waiters_a_release_touches_two_leases() {
     let none = Labels::new();

@@ -23,7 +23,7 @@ fn resalloc_ready_what_is_in_doubt_is_not_handed_out_while_its_check_hangs() {
     assert_eq!(w.state(waiter), "ACTIVE");
 }
 
-/// Slurm kills a health check after 60 s. Whoever runs ours is told how long it may take, and says so when it is over.
+/// Slurm kills a health check after 60 s. The engine gets the limit of a check, and reports when it is over.
 #[test]
 fn slurm_health_check_that_hangs_is_ended_at_its_limit_and_counts_as_one_miss() {
     let timeouts = Timeouts { check: Millis::secs(60), ..Timeouts::default() };
@@ -61,7 +61,7 @@ fn tc_3794_what_is_in_quarantine_is_not_capacity() {
     let leases: Vec<_> = (0..4).map(|_| w.lease("boats")).collect();
     assert_eq!(w.states(&leases), ["ACTIVE"; 4]);
     assert!(leases.iter().all(|lease| !both.contains(&w.on(*lease))));
-    // It exists and is paid for: against the maximum it counts, and who waits is told.
+    // It exists and is paid for: it counts against the maximum, and the explanation of waiting requests has it.
     let fifth = w.lease("boats");
     assert_eq!((w.state(fifth), w.waits_for(Kind::Provision)), ("QUEUED", 0));
     w.admin(AdminVerb::Recycle(both[0])).unwrap();
@@ -69,7 +69,7 @@ fn tc_3794_what_is_in_quarantine_is_not_capacity() {
     assert_eq!(w.state(fifth), "ACTIVE", "{}", w.explain(fifth));
 }
 
-/// A quarantine outlived its host, and nobody could say of what.
+/// A quarantine outlived its host, and named no host.
 #[test]
 fn tc_4928_a_quarantine_ends_with_its_host() {
     let mut w = World::new(vec![made_at_will("boats", 1)]);

@@ -225,7 +225,7 @@ fn gitlab_39145_a_host_that_dies_between_grant_and_first_use() {
     assert_eq!(w.state(lease), "ACTIVE");
     assert_ne!(w.on(lease), copy);
 
-    // Just after: it is told before it can blame its own work.
+    // Just after: the holder is notified before it can blame its own work.
     let (mut w, lease, host) = claimed(true);
     w.notice(host, NoticeKind::Gone);
     assert_eq!(w.state(lease), "BROKEN");
@@ -411,7 +411,7 @@ fn a_host_that_dies_under_three_leased_copies_is_three_breaks_and_one_host_event
     assert_eq!(of_host(EventKind::ResourceDestroying), 1);
 }
 
-/// What the provider refuses for a while (quota, throttling) is no failure of anybody: Nodepool's ABORTED.
+/// A refusal of the provider for a while (quota, throttling) is no failure: Nodepool's ABORTED.
 #[test]
 fn nodepool_aborted_over_quota_delays_and_fails_nobody() {
     let mut w = World::new(vec![made_at_will("boats", 2)]);

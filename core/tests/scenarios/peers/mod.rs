@@ -1,4 +1,4 @@
-//! What other systems got wrong, or are known to get right, as scenarios of ours. Each test is named for where the case
+//! Faults of other systems, and cases that they are known to get right, as scenarios of ours. Each test is named for where the case
 //! was met (project and issue, or the test of theirs); `docs/acceptance.md` lists them all.
 
 mod grant;

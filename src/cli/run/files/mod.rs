@@ -278,7 +278,7 @@ impl Write for Sending {
     }
 }
 
-/// What a command on a host printed, for a thread.
+/// The output of a command on a host, for a thread.
 struct Receiving {
     receiver: mpsc::Receiver<Bytes>,
     rest: Bytes,

@@ -8,12 +8,12 @@ fn cell(word: &str, sign: &str, class: &str) -> Markup {
     html! { span.state.(class) { span aria-hidden="true" { (sign) } " " (word) } }
 }
 
-/// `READY`.
+/// The word for a state of a resource: `READY`.
 pub(crate) fn resource_word(state: pb::ResourceState) -> &'static str {
     word_of(state.as_str_name(), "RESOURCE_STATE_")
 }
 
-/// `ACTIVE`.
+/// The word for a state of a lease: `ACTIVE`.
 pub(crate) fn lease_word(state: pb::LeaseState) -> &'static str {
     word_of(state.as_str_name(), "LEASE_STATE_")
 }

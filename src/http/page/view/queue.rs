@@ -15,7 +15,7 @@ pub(crate) fn queue(shown: &Queue) -> Markup {
     for lease in &shown.list {
         classes.entry(selector(lease.selector.as_ref())).or_default().push(lease);
     }
-    // The place of one that nothing was said of is behind those of which something was.
+    // A lease without an explanation comes behind those with one.
     let place = |lease: &pb::Lease| said.get(&*lease.id).map_or(i32::MAX, |said| said.position);
     html! {
         h1 { "Queue" }
