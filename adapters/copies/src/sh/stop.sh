@@ -156,6 +156,14 @@ members() {
     done
 }
 
+# Whether a process has ended. One that its parent has not waited for is still there with its limits, and no signal changes that.
+over() {
+  line=
+  while read -r each; do line=$each; done 2>/dev/null <"/proc/$1/stat"
+  case ${line##*) } in '' | [ZX]*) return 0 ;; esac
+  return 1
+}
+
 victims() {
   {
     marked "WHARFINGER_COPY=$R"
@@ -168,7 +176,7 @@ victims() {
     while read -r pid; do
       case $spare in
       *" $pid "*) ;;
-      *) [ -d "/proc/$pid" ] && printf '%s ' "$pid" ;;
+      *) over "$pid" || printf '%s ' "$pid" ;;
       esac
     done
 }
