@@ -340,6 +340,7 @@ install_for() {
   ssh | copies | ec2 | e2e | clients) need_packages openssh-server:/usr/sbin/sshd nftables:/usr/sbin/nft iproute2:ip || return 1 ;;
   esac
   case $1 in local | copies) need_packages busybox:busybox || return 1 ;; esac
+  [ "$1" != local ] || need_packages systemd:/usr/bin/busctl || return 1
   [ "$1" != ssh ] || need_packages gpg-agent:gpg-agent rsync:rsync sudo:sudo || return 1
   case $1 in copies | e2e) need_packages git-lfs:git-lfs openssl:openssl || return 1 ;; esac
   case $1 in server | e2e) need_postgresql && need_packages openssl:openssl && need_venv || return 1 ;; esac
