@@ -41,6 +41,43 @@ async fn start_up_files_that_print_change_nothing() {
 }
 
 #[tokio::test]
+async fn a_connection_that_changes_its_keys_all_the_time_breaks_nothing() {
+    let sshd = sshd_or_skip!("RekeyLimit 16K\nLogLevel DEBUG1");
+    let adapter = adapter(&sshd);
+    let mut lost = pool::subscribed(&adapter);
+    let (job, _) = made(&adapter, job("res_1")).await;
+    let token = 7;
+    pool::prepared(&adapter, &job, "lse_7", token).await;
+    let bytes = 8 << 20;
+    // What the broker and a holder run and carry, over one connection each, with probes in between.
+    for shell in [adapter.shell(&job).await.unwrap(), holder(&sshd)] {
+        let script = format!("head -c {bytes} /dev/zero | tr '\\0' x; printf end");
+        let work = shell.run(Command::new(["sh", "-c", &script]));
+        let (output, verdicts) = tokio::join!(work, async {
+            let mut verdicts = Vec::new();
+            for _ in 0..A_THOROUGH_ONE {
+                verdicts.push(adapter.probe(&job).await);
+            }
+            verdicts
+        });
+        let output = output.unwrap();
+        assert_eq!(output.exit, wharfinger_adapter::Exit::Code(0));
+        assert!(output.stdout.ends_with(b"xend") && output.stdout.len() >= 1 << 20, "{}", output.stdout.len());
+        assert!(verdicts.iter().all(|verdict| *verdict == Ok(Verdict::Healthy)), "{verdicts:?}");
+        let content: Bytes = (0..bytes / 4).map(|n| (n % 251) as u8).collect::<Vec<u8>>().into();
+        let file = sshd.folder().join("file").to_string_lossy().into_owned();
+        shell.put(&file, content.clone(), 0o600).await.unwrap();
+        assert!(shell.get(&file, bytes).await.unwrap() == content, "the file comes back as it was put");
+    }
+    assert_eq!(adapter.check(&job).await, Ok(Verdict::Healthy));
+    let work = HolderWork { lease: "lse_7".into(), slot: 0, token, ..HolderWork::default() };
+    adapter.clean(&CleanJob { resource: job.clone(), work, ended: EndedHow::Ok }).await.unwrap();
+    let changes = sshd.log().matches("set_newkeys").count();
+    assert!(changes > 100, "{changes} changes of keys: {}", sshd.log());
+    assert!(lost.try_recv().is_err(), "no connection was lost");
+}
+
+#[tokio::test]
 async fn a_host_whose_commands_take_long_is_alive() {
     let folder = tempfile::tempdir().unwrap();
     let slow = folder.path().join("slow");
