@@ -26,6 +26,7 @@ mod farm;
 mod faults;
 mod followers;
 mod grpcurl;
+mod hand_out;
 mod history;
 mod hooks;
 mod hosts;
