@@ -12,6 +12,7 @@ mod leadership;
 mod log_changes;
 mod observe;
 mod run;
+mod trail_log;
 mod turn;
 mod watch_hub;
 

@@ -35,6 +35,7 @@ mod issuer;
 mod jwt;
 mod kill;
 mod landing;
+mod log_cost;
 mod log_lines;
 mod login;
 mod lossy;

@@ -38,6 +38,7 @@ pub(super) struct Counted {
     commit: Histogram,
     commits: Family<Labels<1>, Counter>,
     recoveries: Counter,
+    lines_dropped: Counter,
     calls: Family<Labels<3>, Counter>,
     call_seconds: Family<Labels<2>, Histogram>,
     calls_running: Family<Labels<1>, Gauge>,
@@ -72,6 +73,7 @@ impl Counted {
             commit: short(),
             commits: Family::default(),
             recoveries: Counter::default(),
+            lines_dropped: Counter::default(),
             calls: Family::default(),
             call_seconds: Family::new_with_constructor(long),
             calls_running: Family::default(),
@@ -126,6 +128,11 @@ impl Counted {
             "recoveries",
             "Times that the engine threw its memory away and recovered from its store",
             counted.recoveries.clone(),
+        );
+        book.add(
+            "log_lines_dropped",
+            "Lines of the audit trail that are not in the log, since it was read too slowly",
+            counted.lines_dropped.clone(),
         );
         book.add("adapter_calls", "Calls of adapters that ended, by result", counted.calls.clone());
         book.add(
@@ -314,6 +321,10 @@ impl Observer for Counted {
             .get_or_create_owned(&[("work", work.clone()), ("result", result.clone())])
             .observe(call.took.as_secs_f64());
         self.calls.get_or_create_owned(&[("pool", pool), ("work", work), ("result", result)]).inc();
+    }
+
+    fn lines_dropped(&self, count: usize) {
+        self.lines_dropped.inc_by(count as u64);
     }
 }
 
