@@ -128,7 +128,7 @@ mod tests {
     use std::io::Write;
     use std::sync::{Mutex, MutexGuard, PoisonError};
 
-    /// A log that nobody reads while its lock is held.
+    /// A log whose reader stands still while its lock is held.
     #[derive(Clone, Default)]
     struct Sink(Arc<Mutex<Vec<u8>>>);
 
@@ -218,7 +218,7 @@ mod tests {
         tracing::subscriber::with_default(sink.subscriber(), || {
             let log = TrailLog::with_room(observed, 100);
             {
-                let _nobody_reads = sink.lock();
+                let _standing_still = sink.lock();
                 for batch in 0..30 {
                     log.put((0..10).map(|n| test_line(batch * 10 + n)).collect());
                 }
