@@ -14,6 +14,7 @@ mod observe;
 mod run;
 #[cfg(test)]
 pub(crate) mod testing;
+mod trail_log;
 mod turn;
 mod watch_hub;
 

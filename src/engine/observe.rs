@@ -27,6 +27,9 @@ pub trait Observer: Send + Sync {
 
     /// A call of an adapter has ended.
     fn call_ends(&self, call: &CallReport<'_>);
+
+    /// This number of lines of the trail found no room on their way to the log.
+    fn lines_dropped(&self, count: usize);
 }
 
 /// How a commit ended.

@@ -5,8 +5,8 @@ use crate::clock::{Clock, Moment, wall_ms};
 use crate::engine::effects::{Adapters, EffectLimits, Executor};
 use crate::engine::follow::{Follower, Remains};
 use crate::engine::handle::{Handle, Message, SubmitError};
-use crate::engine::log_changes::log_changes;
 use crate::engine::observe::{CommitResult, Observed};
+use crate::engine::trail_log::TrailLog;
 use crate::engine::turn::{Cycle, Turn, TurnError};
 use crate::engine::{WatchHub, adapter_results};
 use crate::store::{CommitError, Epoch, Lead, Store, StoreError};
@@ -176,12 +176,13 @@ fn run(
     let (hub, clock, observed) = (handle.hub().clone(), handle.clock().clone(), handle.observed().clone());
     // Before the first read: a leader knows all commits.
     hub.publish(&batch);
-    let (executor_of_loop, taken, kept) = (executor.clone(), Moment::now(), Vec::new());
-    let engine = Loop { cycle, hub, clock, executor: executor_of_loop, inputs, stop, authority, kept, observed, taken };
+    let (halting, taken, kept) = (executor.clone(), Moment::now(), Vec::new());
+    let log = TrailLog::start(observed.clone());
+    let engine = Loop { cycle, hub, clock, executor, inputs, stop, authority, kept, observed, taken, log };
     let task = tokio::spawn(async move {
         let ended = engine.run(batch).await;
         // Another server, or the next start of this one, repeats the calls under way.
-        let _ = tokio::time::timeout(HALT_LIMIT, executor.halt()).await;
+        let _ = tokio::time::timeout(HALT_LIMIT, halting.halt()).await;
         helpers.shutdown().await;
         ended
     });
@@ -237,6 +238,7 @@ struct Loop {
     observed: Observed,
     /// When messages were last taken from the mailbox. What is there before the next look came in after it.
     taken: Moment,
+    log: TrailLog,
 }
 
 impl Loop {
@@ -270,7 +272,7 @@ impl Loop {
     }
 
     async fn run_on(mut self, first: Batch) -> Ended {
-        log_changes(&first, self.cycle.core());
+        self.log.log(&first, self.cycle.core());
         self.observed.report(|observer| observer.committed(&first, None));
         for effect in first.effects {
             self.executor.start(effect);
@@ -455,7 +457,7 @@ impl Loop {
             answer.send();
         }
         // No caller waits for the log.
-        log_changes(&turn.batch, self.cycle.core());
+        self.log.log(&turn.batch, self.cycle.core());
         for effect in turn.batch.effects {
             self.executor.start(effect);
         }

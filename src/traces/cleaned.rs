@@ -100,4 +100,8 @@ impl Observer for Both {
     fn call_ends(&self, call: &CallReport<'_>) {
         self.other.call_ends(call);
     }
+
+    fn lines_dropped(&self, count: usize) {
+        self.other.lines_dropped(count);
+    }
 }

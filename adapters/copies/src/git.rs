@@ -37,7 +37,9 @@ impl Script {
     /// Returns the command that runs the script. `at`: the eight arguments of the prelude. `args`: those of the script.
     pub(crate) fn argv(&self, at: &[&str], args: &[&str]) -> Vec<String> {
         let library = if self.ends { reaper::LIBRARIES } else { "" };
-        let text = format!("{PRELUDE}\n{library}\n{}", self.text);
+        // The host's shell parses it each time.
+        let lines = [PRELUDE, library, self.text].into_iter().flat_map(str::lines);
+        let text = lines.filter(|line| !line.trim_start().starts_with('#')).collect::<Vec<_>>().join("\n");
         let mut argv = vec!["/bin/sh".to_string(), "-c".to_string(), text, "wharfinger".to_string()];
         argv.extend(at.iter().chain(args).map(|arg| (*arg).to_string()));
         argv
@@ -81,6 +83,7 @@ scripts! {
     RUN_GIT = "run_git";
     STOP = "stop";
     TAKE_AND_LIST = "stop" "credentials" "query_remote" "normalise" "list_refs";
+    TAKE_LIST_AND_PROVE = "stop" "credentials" "query_remote" "normalise" "list_refs" "go_on" "convert" "rebuild" "prove";
 }
 
 /// The record of a copy in the broker, as JSON in [`wharfinger_adapter::Provisioned::handle`].

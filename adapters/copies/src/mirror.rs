@@ -12,7 +12,8 @@
 
 use crate::error::{State, StepError};
 use crate::git::{
-    LIST_REFS, NORMALISE_AND_LIST, PULL, REPACK_MIRROR, STATE_FOUND, TAKE_AND_LIST, WorkingCopy, mirror_config,
+    LIST_REFS, NORMALISE_AND_LIST, PULL, REPACK_MIRROR, STATE_FOUND, TAKE_AND_LIST, TAKE_LIST_AND_PROVE, WorkingCopy,
+    mirror_config,
 };
 use crate::inspect::{Depth, inspect};
 use crate::params::check_ref_name;
@@ -84,41 +85,74 @@ pub(crate) async fn list(copy: &WorkingCopy, names: &[String]) -> Result<Listing
     read_listing(copy, &copy.output(LIST_REFS, &args, limit + Duration::from_secs(20)).await?)
 }
 
-/// Brings the copy's `.git` to a known state, while the remote lists its refs as for [`list`]. With a token the resource is given
-/// to it first, and processes of others are ended. `also`: one more id to look for in the copy, or empty. With `index` the index
-/// stays. The inner error is that of the remote.
-pub(crate) async fn normalise_and_list(
-    copy: &WorkingCopy,
-    git_config: &str,
-    token: Option<u64>,
-    names: &[String],
-    also: &str,
-    index: bool,
-) -> Result<Result<Listing, Failure>, StepError> {
+/// The first step of a prepare.
+pub(crate) struct FirstStep<'a> {
+    /// The text that `.git/config` must have.
+    pub(crate) git_config: &'a str,
+    /// The resource is given to this token first, and processes of others are ended.
+    pub(crate) token: Option<u64>,
+    /// The names of refs to list, as for [`list`].
+    pub(crate) names: &'a [String],
+    /// One more id to look for in the copy, or empty.
+    pub(crate) also: &'a str,
+    /// The index stays.
+    pub(crate) index: bool,
+    /// The arguments of `go_on.sh`, with a token: if no fetch is needed, the step checks the commit out and proves it, too.
+    pub(crate) onward: Option<Vec<&'a str>>,
+}
+
+/// The result of a [`FirstStep`].
+pub(crate) struct FirstResult {
+    /// The error is that of the remote.
+    pub(crate) listing: Result<Listing, Failure>,
+    /// The output of `prove.sh`, or the state that it found. `None` if the step ended with the listing.
+    pub(crate) proved: Option<Result<String, State>>,
+}
+
+/// Brings the copy's `.git` to a known state, while the remote lists its refs as for [`list`].
+pub(crate) async fn normalise_and_list(copy: &WorkingCopy, step: FirstStep<'_>) -> Result<FirstResult, StepError> {
     let limit = copy.config.command_timeout();
     let min = copy.config.min_free_disk_mb.to_string();
-    let index = if index { "index" } else { "" };
-    let (names, seconds) = (names.join("\n"), seconds(limit));
-    let number = token.unwrap_or_default().to_string();
+    let index = if step.index { "index" } else { "" };
+    let (names, seconds) = (step.names.join("\n"), seconds(limit));
+    let number = step.token.unwrap_or_default().to_string();
     let stop = ["", "set", &number, "", &copy.host_lease, &copy.host_dir, &copy.containment];
-    let (script, stop) = match token {
-        Some(_) => (TAKE_AND_LIST, &stop[..]),
-        None => (NORMALISE_AND_LIST, &[][..]),
+    let (script, stop, onward) = match (step.token, step.onward) {
+        (Some(_), Some(onward)) => (TAKE_LIST_AND_PROVE, &stop[..], onward),
+        (Some(_), None) => (TAKE_AND_LIST, &stop[..], Vec::new()),
+        (None, _) => (NORMALISE_AND_LIST, &[][..], Vec::new()),
     };
+    let limit = if onward.is_empty() { limit * 3 } else { limit * 5 };
     let ask = [copy.config.repository.as_str(), &names, &seconds];
-    let normalise = [git_config, "strict", &min, index];
-    let output = copy.output(script, &[stop, &ask, &normalise, &[also]].concat(), limit * 3).await?;
-    match output.exit {
+    let normalise = [step.git_config, "strict", &min, index];
+    let args = [stop, &ask, &normalise, &[step.also], &onward].concat();
+    let mut output = copy.output(script, &args, limit).await?;
+    if let Some(listed) = went_on(&output.stdout) {
+        let rest = output.stdout.split_off(listed);
+        let listing = Listing::parse(&String::from_utf8_lossy(&output.stdout));
+        let proved = copy.read_output(script, Output { stdout: rest, ..output }, limit)?;
+        return Ok(FirstResult { listing: Ok(listing), proved: Some(proved) });
+    }
+    let listing = match output.exit {
         Exit::Code(0 | NO_ANSWER | NO_ANSWER_IN_TIME) => match read_listing(copy, &output) {
-            Ok(listing) => Ok(Ok(listing)),
-            Err(StepError::Failure(failure)) => Ok(Err(failure)),
-            Err(other) => Err(other),
+            Ok(listing) => Ok(listing),
+            Err(StepError::Failure(failure)) => Err(failure),
+            Err(other) => return Err(other),
         },
         _ => {
-            copy.read_output(script, output, limit * 3)??;
-            Err(Failure::bug("UNREADABLE_STATE", "a step failed without a state").into())
+            copy.read_output(script, output, limit)??;
+            return Err(Failure::bug("UNREADABLE_STATE", "a step failed without a state").into());
         }
-    }
+    };
+    Ok(FirstResult { listing, proved: None })
+}
+
+/// The line by which `go_on.sh` reports that it goes on. No listing has it.
+const ON: &[u8] = b"\non\t\n";
+
+/// Returns the length of the listing and of the line [`ON`] behind it. `None`: the step ended with the listing.
+fn went_on(stdout: &[u8]) -> Option<usize> {
+    stdout.windows(ON.len()).position(|window| window == ON).map(|at| at + ON.len())
 }
 
 /// Exit code of `list_refs.sh`: the remote failed.

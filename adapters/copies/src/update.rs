@@ -1,11 +1,11 @@
 //! Brings one working copy, and its submodules, to the wanted commit, and proves it.
 
-use crate::checkout::{TrustedIndexes, Warmth, check_out};
+use crate::checkout::{CheckoutReport, TrustedIndexes, Warmth, check_out};
 use crate::error::{State, StepError};
 use crate::git::{REMOVE_FILES, WorkingCopy};
 use crate::lease_file::LeaseFile;
 use crate::merge::{self, MergeRef, merge};
-use crate::mirror::{Goal, Listing, Tip, normalise_and_list};
+use crate::mirror::{FirstResult, FirstStep, Goal, Listing, Tip, normalise_and_list};
 use crate::params::Wanted;
 use crate::parts::{all, named};
 use crate::resolve::{Plan, candidates, fetch, full_id, in_mirror, plan, pull, resolve};
@@ -56,14 +56,34 @@ pub(crate) async fn update(
     let git_config = copy.git_config().await?;
     let trust = whose.and_then(|whose| whose.trusted.of(copy)).unwrap_or_default();
     let found = if depth > 0 { in_mirror(copy, &git_config, wanted).await? } else { None };
+    let mut proved = None;
     let (plan, base) = match found {
         Some(found) => found,
         None => {
             let also = full_id(&git_config, wanted).unwrap_or_default();
-            let token = whose.filter(|whose| whose.first).map(|whose| whose.work.token);
-            let listing =
-                normalise_and_list(copy, &git_config, token, &candidates(copy, wanted), &also, !trust.is_empty())
-                    .await?;
+            let first = whose.filter(|whose| whose.first);
+            let alone = first.filter(|_| merges.is_empty() && !copy.config.submodules && !copy.config.lfs);
+            let halves = alone.map(|whose| LeaseFile::around(whose.work)).transpose()?;
+            let onward = halves.as_ref().map(|(head, tail)| onward(copy, &also, (head, tail), &trust));
+            if let Some(whose) = alone {
+                // The step may change the tree.
+                whose.trusted.forget_tree(copy);
+            }
+            let names = candidates(copy, wanted);
+            let step = FirstStep {
+                git_config: &git_config,
+                token: first.map(|whose| whose.work.token),
+                names: &names,
+                also: &also,
+                index: !trust.is_empty(),
+                onward,
+            };
+            let FirstResult { listing, proved: went_on } = normalise_and_list(copy, step).await?;
+            if let (Some(whose), None) = (alone, &went_on) {
+                // It did not. A failure of the remote costs the next lease no proof.
+                whose.trusted.learn(copy, Some(trust.clone()).filter(|trust| !trust.is_empty()));
+            }
+            proved = went_on;
             same_format(copy, &git_config, &listing).await?;
             let plan = plan(copy, &git_config, wanted, listing)?;
             let commit = match (&plan.tip, plan.fresh) {
@@ -98,7 +118,11 @@ pub(crate) async fn update(
         whose.trusted.forget_tree(copy);
     }
     let mut warmth = if plan.here { Warmth::Near } else { Warmth::Fetched };
-    let mut done = check_out(copy, &commit, "gentle", &plan.default, &trust, &note).await?;
+    let mut done = match proved {
+        // The branches of the remote were here, and the commit was, so that nothing was fetched or merged since.
+        Some(proved) if plan.fresh => proved.map(|text| CheckoutReport::parse(&text)),
+        Some(_) | None => check_out(copy, &commit, "gentle", &plan.default, &trust, &note).await?,
+    };
     if done.as_ref().is_err_and(|state| state.reason == "DISK_FULL") {
         // Without the former tree there may be room. Objects that are fetched again would take more of it.
         copy.try_run(REMOVE_FILES, &[], copy.config.command_timeout()).await?.ok();
@@ -161,6 +185,13 @@ pub(crate) async fn update(
         update_submodules(copy, op, depth).await?;
     }
     Ok(Updated { base: (!others.is_empty()).then_some(base), commit, warmth, written: done.written })
+}
+
+/// The arguments of `go_on.sh`. `note`: the text of the lease file around the commit.
+fn onward<'a>(copy: &'a WorkingCopy, id: &'a str, note: (&'a str, &'a str), trust: &'a str) -> Vec<&'a str> {
+    let mut args = vec![id, note.0, note.1, copy.config.clean.word(), "gentle", "", trust, "", ""];
+    args.extend(copy.config.keep.iter().map(String::as_str));
+    args
 }
 
 /// Refuses a copy whose origin has another object format now: no fetch works between formats. The next check reports the copy as

@@ -8,7 +8,8 @@ mod support;
 use std::os::unix::fs::MetadataExt;
 use std::path::PathBuf;
 use std::sync::Arc;
-use support::{TestShell, World, sh};
+use std::sync::atomic::Ordering;
+use support::{CutShell, TestShell, World, sh};
 use wharfinger_adapter::{Adapter, Blame, PrepareJob, Prepared, ProvisionJob, ResourceJob, Verdict};
 use wharfinger_copies::Clean;
 
@@ -246,6 +247,33 @@ async fn a_copy_that_has_it_all_needs_no_mirror() {
     let prepared = world.prepare(&[]).await.unwrap();
     world.assert_is(&prepared, "main", &[]);
     assert_eq!(world.spoil("git rev-parse origin/other"), world.origin.id("main"));
+}
+
+/// Each command on the host is a round trip and a login shell.
+#[tokio::test]
+async fn a_copy_that_needs_no_fetch_is_handed_out_by_one_command() {
+    let mut world = World::new(Clean::Clean).await;
+    let shell = Arc::new(CutShell::after(1000));
+    world.job.parent.as_mut().unwrap().shell = shell.clone();
+    let commands = async |wanted: &[(&str, &str)], name: &str| {
+        let before = shell.left.load(Ordering::SeqCst);
+        let prepared = world.prepare(wanted).await.unwrap();
+        let took = before - shell.left.load(Ordering::SeqCst);
+        world.assert_is(&prepared, name, &[]);
+        let note = std::fs::read_to_string(world.tree().join("../meta/lease")).unwrap();
+        assert!(note.contains(&format!("\"commit\":\"{}\"", prepared.access["commit"])), "{note}");
+        took
+    };
+    world.prepare(&[]).await.unwrap();
+    let id = world.origin.id("main~");
+    for (wanted, name) in [(&[][..], "main"), (&[("branch", "side")], "side"), (&[("commit", &id)], "main~")] {
+        assert_eq!(commands(wanted, name).await, 1, "{wanted:?}");
+    }
+    // A fetch sets the tag in the copy, and brings what is new.
+    assert!(commands(&[("tag", "v1")], "v1").await > 1);
+    world.origin.work("git commit -q --allow-empty -m new && git push -q origin HEAD:main");
+    assert!(commands(&[], "main").await > 1);
+    assert_eq!(commands(&[], "main").await, 1);
 }
 
 /// Returns when a process waits for the lock of this file. The kernel lists such a process with an arrow (proc_locks(5)).

@@ -22,7 +22,7 @@ use crate::error::{Kind, SshError};
 use crate::key::fingerprint;
 use crate::logins::Logins;
 use crate::shell::{SshShell, quick};
-use crate::timeout::patiently;
+use crate::timeout::{counted, patiently};
 use russh::keys::PrivateKey;
 use std::sync::Arc;
 use std::time::Duration;
@@ -167,9 +167,13 @@ async fn until_silent(connection: &Arc<Connection>) -> SshError {
 
 /// Which boot answers? Over the kept connection, and over a new one if that has nothing to say for a third of the time.
 async fn ask(connection: &Arc<Connection>, thorough: bool) -> Result<Boot, SshError> {
-    // Not on the clock: a question that waits for another one's answer has not been asked yet.
-    let _turn = connection.probes.acquire().await;
-    let (silence, begun) = (connection.silence().missed, Instant::now());
+    // The question under way goes to the same host, over the same connections: its silence is ours, too. Where it ends with a sign of
+    // life, ours begins anew.
+    let came = Instant::now();
+    let (_turn, waited) = counted(connection.silence().missed, connection.probes.acquire()).await;
+    let (silence, begun) = (connection.silence(), Instant::now());
+    let waited = if connection.is_alive_since(came) { Duration::ZERO } else { waited };
+    let silence = silence.missed.saturating_sub(waited).max(silence.missed / 3);
     let mut said = None;
     {
         let answer = first_answer(connection, thorough, &mut said);
@@ -187,7 +191,8 @@ async fn ask(connection: &Arc<Connection>, thorough: bool) -> Result<Boot, SshEr
         }
     }
     Err(said.unwrap_or_else(|| {
-        let text = format!("{} does not answer within {} ms", connection.endpoint.place(), silence.as_millis());
+        let within = (waited + silence).as_millis();
+        let text = format!("{} does not answer within {within} ms", connection.endpoint.place());
         SshError::new(Kind::Timeout, text)
     }))
 }

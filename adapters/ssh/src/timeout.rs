@@ -31,6 +31,25 @@ pub(crate) async fn patiently<F: Future>(limit: Duration, future: F) -> Option<F
     None
 }
 
+/// Waits for a future, however long that takes. Returns with its output how much of the limit has passed, by the same count:
+/// steps in which we slept count for nothing.
+pub(crate) async fn counted<F: Future>(limit: Duration, future: F) -> (F::Output, Duration) {
+    let step = (limit / STEPS).max(Duration::from_millis(1));
+    let mut passed = Duration::ZERO;
+    tokio::pin!(future);
+    loop {
+        let begun = Instant::now();
+        let output = timeout(step, &mut future).await;
+        let took = begun.elapsed();
+        if took <= step.saturating_mul(2) + Duration::from_millis(50) {
+            passed = (passed + took.min(step)).min(limit);
+        }
+        if let Ok(output) = output {
+            return (output, passed);
+        }
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -42,6 +61,24 @@ mod tests {
         assert_eq!(patiently(Duration::from_millis(600), sleep(Duration::from_secs(60))).await, None);
         assert!(begun.elapsed() >= Duration::from_millis(600), "{:?}", begun.elapsed());
         assert_eq!(patiently(Duration::from_secs(60), sleep(Duration::from_millis(50))).await, Some(()));
+    }
+
+    #[tokio::test]
+    async fn a_wait_without_end_says_what_has_passed() {
+        let limit = Duration::from_millis(600);
+        let (_, passed) = counted(limit, sleep(Duration::from_millis(100))).await;
+        assert!(passed <= limit, "{passed:?}");
+        let (_, passed) = counted(limit, async {
+            for _ in 0..6 {
+                // The only thread.
+                std::thread::sleep(Duration::from_millis(200));
+                sleep(Duration::from_millis(1)).await;
+            }
+        })
+        .await;
+        assert!(passed < limit / 2, "{passed:?} of a time that was slept through");
+        let (_, passed) = counted(limit, sleep(Duration::from_secs(2))).await;
+        assert!(passed > limit / 3, "{passed:?}");
     }
 
     #[tokio::test]

@@ -28,6 +28,30 @@ fn adapter(sshd: &Sshd, hosts: usize) -> Arc<SshAdapter> {
     Arc::new(SshAdapter::new("farm".into(), many_hosts(sshd, hosts)).expect("good settings"))
 }
 
+/// A check that comes while a probe is under way does not wait for the probe's end before its own time begins.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_question_joins_the_one_under_way() {
+    if skip("a_question_joins_the_one_under_way") {
+        return;
+    }
+    let sshd = Sshd::start();
+    let adapter = adapter(&sshd, 1);
+    let job = made(&adapter, 0).await;
+    assert_eq!(adapter.probe(&job).await, Ok(Verdict::Healthy));
+    sshd.stop();
+    let begun = Instant::now();
+    let silent = |verdict| assert!(matches!(verdict, Ok(Verdict::Unreachable { .. })), "{verdict:?}");
+    silent(adapter.probe(&job).await);
+    let alone = begun.elapsed();
+    let begun = Instant::now();
+    let (one, other) = tokio::join!(adapter.probe(&job), adapter.check(&job));
+    let both = begun.elapsed();
+    silent(one);
+    silent(other);
+    sshd.go_on();
+    assert!(both < alone.mul_f64(1.7), "one takes {alone:?}, two at once take {both:?}");
+}
+
 /// Makes host number `i` ready.
 async fn made(adapter: &SshAdapter, i: usize) -> ResourceJob {
     pool::made(adapter, pool::job_of("farm", &format!("host-{i}"), &format!("res_{i}"))).await.0

@@ -60,6 +60,7 @@ meters! {
         commit: Histogram = short(), "commit_seconds", "Commits to the store";
         commits: Family<Labels<1>, Counter> = Family::default(), "commits", "Commits to the store, by result";
         recoveries: Counter = Counter::default(), "recoveries", "Times that the engine threw its memory away and recovered from its store";
+        lines_dropped: Counter = Counter::default(), "log_lines_dropped", "Lines of the audit trail that are not in the log, since it was read too slowly";
         calls: Family<Labels<3>, Counter> = Family::default(), "adapter_calls", "Calls of adapters that ended, by result";
         call_seconds: Family<Labels<2>, Histogram> = Family::new_with_constructor(long), "adapter_call_seconds", "Calls of adapters, from their begin to their end";
         calls_running: Family<Labels<1>, Gauge> = Family::default(), "adapter_calls_running", "Calls of adapters under way";
@@ -232,6 +233,10 @@ impl Observer for Counted {
             .get_or_create_owned(&[("work", work.clone()), ("result", result.clone())])
             .observe(call.took.as_secs_f64());
         self.calls.get_or_create_owned(&[("pool", pool), ("work", work), ("result", result)]).inc();
+    }
+
+    fn lines_dropped(&self, count: usize) {
+        self.lines_dropped.inc_by(count as u64);
     }
 }
 

@@ -11,7 +11,7 @@
 # commit's, so git's own comparison proves nothing. $1: not empty if the tree may have files that the commit does not have.
 find_attributes() {
   converts=no
-  [ -z "$(g ls-files -- .gitattributes '*/.gitattributes' | sed -n 1p)" ] || converts=yes
+  [ -z "$(g ls-files -- .gitattributes '*/.gitattributes')" ] || converts=yes
   [ -z "$1" ] || [ -z "$(g ls-files -o -- .gitattributes '*/.gitattributes' | sed -n 1p)" ] || converts=all
 }
 

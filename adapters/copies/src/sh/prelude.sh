@@ -13,12 +13,20 @@ umask 022
 D=$1 R=$2 T=$3 M=$4 L=$5 W=$6 H=$7 C=$8
 shift 8
 G=$T/.git
+newline='
+'
 # The directory of a new clone, on the same file system. Other parts do not use it.
 N=$M
 [ "$M" != "$D/meta" ] || N=$D
 
 # Variables of the host's environment must not reach git: a GIT_DIR or GIT_TRACE would change its work.
-for v in $(env | sed -n 's/^\(GIT_[A-Za-z0-9_]*\)=.*/\1/p'); do unset "$v"; done
+case $(export -p) in
+*' GIT_'*) for v in $(env | sed -n 's/^\(GIT_[A-Za-z0-9_]*\)=.*/\1/p'); do unset "$v"; done ;;
+esac
+# The effective user, as a number.
+me=
+while read -r k _ v _; do if [ "$k" = Uid: ]; then me=$v; fi; done 2>/dev/null </proc/$$/status
+[ -n "$me" ] || me=$(id -u)
 unset CDPATH
 # stop.sh finds the processes of earlier calls by this mark.
 export WHARFINGER_COPY="$R"
@@ -144,7 +152,7 @@ say() {
 
 # Allows repositories of other users on the serving end of a local transport, which reads a file but no `-c`.
 far_end() {
-  rm -rf -- "$M/gitconfig"
+  drop "$M/gitconfig"
   printf '[safe]\n\tdirectory = *\n' >"$M/gitconfig" 2>/dev/null && export GIT_CONFIG_GLOBAL="$M/gitconfig"
 }
 
@@ -165,6 +173,15 @@ guard_resource() {
   [ -d "$D" ] && [ ! -L "$D" ] && [ -f "$D/meta/marker" ] || say DIRECTORY_MISSING "$D is not there or holds no marker"
   m=$(head -c 200 "$D/meta/marker")
   [ "$m" = "$R" ] || say OTHER_RESOURCE "$D belongs to $m"
+}
+
+# Removes the files and directories that are there. Without any it starts no process.
+drop() {
+  for f; do
+    shift
+    if [ -e "$f" ] || [ -L "$f" ]; then set -- "$@" "$f"; fi
+  done
+  [ $# = 0 ] || rm -rf -- "$@"
 }
 
 # Makes the metadata directory of a part, if it is missing.
@@ -203,7 +220,8 @@ guard_head() {
   [ -f "$G/HEAD" ] && [ ! -L "$G/HEAD" ] || say HEAD_BROKEN "$G/HEAD is not a file"
   # A sparse file could be too long to read.
   [ -z "$(find "$G/HEAD" -prune -size +8)" ] || say HEAD_BROKEN "$G/HEAD is too long for one name"
-  h=$(tr -d '\0' <"$G/HEAD" 2>/dev/null | sed -n 1p)
+  h=$(tr -d '\0' <"$G/HEAD" 2>/dev/null)
+  h=${h%%"$newline"*}
   case $h in
   'ref: refs/heads/'?*) ;;
   'ref: '* | '' | *[!0-9a-f]*) say HEAD_BROKEN "$G/HEAD does not name a commit or branch" ;;
@@ -279,11 +297,13 @@ remove() {
 
 # Clears the immutable and append-only attributes of the files, and of all below. They stop root, too, and only root can set them.
 thaw() {
-  [ "$(id -u)" = 0 ] || return 0
+  [ "$me" = 0 ] || return 0
   for f; do
     [ -e "$f" ] && [ ! -L "$f" ] || continue
-    if lsattr -d -- "$f" 2>/dev/null | grep -q '^[^ ]*[ia][^ ]* ' ||
-      lsattr -Ra -- "$f" 2>/dev/null | grep -q '^[^ /]*[ia][^ /]* '; then
+    if {
+      lsattr -d -- "$f"
+      lsattr -Ra -- "$f"
+    } 2>/dev/null | grep -q '^[^ /]*[ia][^ /]* '; then
       chattr -R -f -i -a -- "$f"
     fi
   done
@@ -293,9 +313,16 @@ thaw() {
 # elsewhere.
 plain_notes() {
   [ -d "$M" ] && [ ! -L "$M" ] || return 0
-  if [ "$(id -u)" = 0 ] && lsattr -d -- "$D" 2>/dev/null | grep -q '^[^ ]*[ia][^ ]* '; then chattr -f -i -a -- "$D"; fi
-  thaw "$M"
-  chmod u+rwx -- "$D" "$M" 2>/dev/null
+  if [ "$me" = 0 ] && {
+    lsattr -d -- "$D" "$M"
+    lsattr -Ra -- "$M"
+  } 2>/dev/null | grep -q '^[^ /]*[ia][^ /]* '; then
+    chattr -f -i -a -- "$D"
+    thaw "$M"
+  fi
+  for f in "$D" "$M"; do
+    if [ ! -r "$f" ] || [ ! -w "$f" ] || [ ! -x "$f" ]; then chmod u+rwx -- "$f" 2>/dev/null; fi
+  done
   for f in "$M"/* "$M"/.[!.]*; do
     [ -e "$f" ] || [ -L "$f" ] || continue
     # Parts and submodules are here while they are out of the tree.

@@ -11,12 +11,12 @@ command -v timeout >/dev/null 2>&1 || {
   echo "timeout is missing" >&2
   exit 127
 }
+drop "$M/listing" "$M/listing.why" "$M/heads" "$M/gitconfig"
 far_end
 login
 url=$1 names=$2
 foreground=
 if timeout --foreground 1 true 2>/dev/null; then foreground=--foreground; fi
-rm -rf -- "$M/listing" "$M/listing.why"
 # The file has no name while it is written: a build could change the listing, and the request would be blamed.
 # shellcheck disable=SC2094
 : >"$M/listing" && exec 5>"$M/listing" 4<"$M/listing" && rm -f -- "$M/listing" || say CANNOT_CREATE "cannot write below $M"

@@ -40,7 +40,10 @@ rm -rf -- "$M/commit" "$M/changes" "$M/hashes" "$M/zero" "$M/dirty" "$M/clock" "
 g cat-file commit "$want" >"$M/commit" 2>/dev/null
 c=$(g hash-object -t commit --literally --stdin <"$M/commit" 2>/dev/null)
 [ "$c" = "$want" ] || fail "the stored commit $want is forged or missing"
-tree=$(sed -n '1s/^tree \([0-9a-f]*\)$/\1/p' "$M/commit")
+line=
+IFS= read -r line <"$M/commit" || :
+tree=${line#tree }
+case $line in 'tree '*[!0-9a-f]*) tree= ;; 'tree '*) ;; *) tree= ;; esac
 [ -n "$tree" ] || fail "commit $want names no tree"
 
 cone=-
@@ -56,10 +59,12 @@ if [ -n "$W" ]; then
   cone=$(g hash-object --stdin --no-filters <"$G/info/sparse-checkout")
 fi
 
-boot=$(cat /proc/sys/kernel/random/boot_id 2>/dev/null)
+boot=
+{ read -r boot </proc/sys/kernel/random/boot_id; } 2>/dev/null || :
 # By the clock of the file system, which may be another machine's.
 : >"$M/clock"
-started=$(stat -c %Z "$M/clock" 2>/dev/null)
+started=
+[ "$save" != trust ] || started=$(stat -c %Z "$M/clock" 2>/dev/null)
 was='' at='' links='' known=''
 if [ -n "$trust" ] && [ "$mode" = gentle ] && [ -f "$G/index" ] && [ ! -L "$G/index" ]; then
   read -r digest was at links b c <<X
@@ -71,7 +76,12 @@ fi
 
 # Unlocks all directories, and finds what git does not see at all: pipes, sockets, devices.
 odd=$(find . -path ./.git -prune -o -type d \( -perm -700 -o -exec chmod u+rwx {} \; -o -print \) \
-  -o -type f -o -type l -o -print 2>/dev/null | sed -n 1p)
+  -o -type f -o -type l -o -print 2>/dev/null | {
+  IFS= read -r line || :
+  printf '%s' "$line"
+  # So that find unlocks all.
+  while IFS= read -r line; do :; done
+})
 
 # Ends, since git cannot write the files of the commit for the reason $1. In an empty tree, from true objects and with room enough,
 # that is the commit's fault. Without room, in bytes or in inodes, it is the host's.
@@ -162,20 +172,32 @@ remove_odd() {
 }
 
 # Hashes what the list $1 names, and leaves in meta/zero what is not what it should be: by a look at the bytes and not by a time
-# stamp, so that the index that the checkout wrote stands. Links and submodules are left to who compares all.
+# stamp, so that the index that the checkout wrote stands. Links and submodules are left to who compares all. Sets $written, the
+# number of entries, and $modules, that of submodules among them.
 hash_written() {
-  grep -v '^100' "$1" >"$M/zero"
-  grep '^100' "$1" >"$M/hashes"
-  n=$(wc -l <"$M/hashes")
+  : >"$M/hashes"
+  : >"$M/zero"
+  counts=$(hashes=$M/hashes zero=$M/zero awk '
+    { print >($0 ~ /^100/ ? ENVIRON["hashes"] : ENVIRON["zero"]) }
+    /^100/ { n++ }
+    /^160000 / { m++ }
+    END { print NR, n + 0, m + 0 }' "$1")
+  read -r written n modules <<END
+$counts
+END
   [ "$n" != 0 ] || return 0
-  if [ "$n" -gt 2000 ]; then half=$((n / 2)); else half=0; fi
-  head -n $half "$M/hashes" | cut -f2- | g hash-object --stdin-paths >"$M/hashed.1" 2>/dev/null &
-  tail -n +$((half + 1)) "$M/hashes" | cut -f2- | g hash-object --stdin-paths >"$M/hashed.2" 2>/dev/null
-  wait $!
-  # Where one could not be read the rest have no line.
-  cat "$M/hashed.1" "$M/hashed.2" | paste "$M/hashes" - |
+  if [ "$n" -gt 2000 ]; then
+    half=$((n / 2))
+    head -n $half "$M/hashes" | cut -f2- | g hash-object --stdin-paths >"$M/hashed.1" 2>/dev/null &
+    tail -n +$((half + 1)) "$M/hashes" | cut -f2- | g hash-object --stdin-paths >"$M/hashed.2" 2>/dev/null
+    wait $!
+    cat "$M/hashed.1" "$M/hashed.2"
+    rm -f -- "$M/hashed.1" "$M/hashed.2"
+  else
+    cut -f2- "$M/hashes" | g hash-object --stdin-paths 2>/dev/null
+  fi | paste "$M/hashes" - |
+    # Where one could not be read the rest have no line.
     awk -F '\t' '{ split($1, entry, " ") } entry[2] != $3 { print $1 "\t" $2 }' >>"$M/zero"
-  rm -f -- "$M/hashed.1" "$M/hashed.2"
 }
 
 if [ -z "$known" ]; then
@@ -212,7 +234,7 @@ if [ -z "$known" ]; then
   find . -path ./.git -prune -o -newer "$M/clock" -exec touch -h -r "$M/clock" {} + 2>/dev/null
 fi
 
-written=0
+written=0 modules=0
 : >"$M/changes"
 # The directories that the pool has nothing in; those above first.
 outer() {
@@ -227,11 +249,11 @@ fi
 if [ "$was" != "$tree" ] || { [ -n "$W" ] && [ "$known" != yes ]; }; then
   e=$(g diff-index --cached --raw --no-abbrev --no-renames --ignore-submodules=none "$tree" 2>&1 >"$M/dirty") ||
     say CHECKOUT_FAILED "$(printf '%s' "$e" | head -c 1000)"
-  left_side <"$M/dirty" | cone in >"$M/changes"
+  if [ -n "$W" ]; then left_side <"$M/dirty" | cone in; else left_side <"$M/dirty"; fi >"$M/changes"
   # Files that both have are not written again, though other attributes may give them other bytes.
   attributes=
   if [ "$known" = yes ] &&
-    cut -f2- "$M/dirty" | grep -q -e '^"\{0,1\}\.gitattributes"\{0,1\}$' -e '/\.gitattributes"\{0,1\}$'; then
+    grep -q -e "$tab\"\{0,1\}\.gitattributes\"\{0,1\}\$" -e '/\.gitattributes"\{0,1\}$' "$M/dirty"; then
     attributes=changed
     entries >"$M/entries"
     values "$M/entries" >"$M/before"
@@ -245,8 +267,7 @@ if [ "$was" != "$tree" ] || { [ -n "$W" ] && [ "$known" != yes ]; }; then
     rm -f -- "$M/before"
   fi
   [ ! -s "$M/zero" ] || g update-index --index-info <"$M/zero" || say CHECKOUT_FAILED "the index cannot be written"
-  written=$(wc -l <"$M/changes")
-  case $links in 0) ! grep -q '^160000 ' "$M/changes" || links=maybe ;; esac
+  case $links in 0) [ "$modules" = 0 ] || links=maybe ;; esac
 fi
 # The entries of an index that is known, or was empty before, are compared with the time stamps of the files, beside the next step.
 comparing=
@@ -256,7 +277,8 @@ if [ -n "$known" ]; then
 fi
 e=$({ printf '%s\n' "$want" >"$G/HEAD.new" && mv -f -- "$G/HEAD.new" "$G/HEAD"; } 2>&1) || say CHECKOUT_FAILED "$e"
 if [ -e "$G/refs/wharfinger" ]; then g update-ref -d refs/wharfinger/want 2>/dev/null; fi
-if [ -n "$default" ] && g rev-parse -q --verify "refs/remotes/origin/$default" >/dev/null 2>&1; then
+if [ -n "$default" ] && { [ -f "$G/refs/remotes/origin/$default" ] ||
+  g rev-parse -q --verify "refs/remotes/origin/$default" >/dev/null 2>&1; }; then
   g symbolic-ref refs/remotes/origin/HEAD "refs/remotes/origin/$default"
 fi
 sweep "$@"

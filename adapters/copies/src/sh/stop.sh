@@ -38,12 +38,15 @@ if [ -n "$since" ] && [ -z "$reads_all" ]; then
   done
 fi
 
+# Both are known here for the calls that follow.
+cg_named "$D/meta/fence" || :
+cg_mounted tree || :
 # A group that cannot be shown to be empty is not clean.
 e=$(cg_end "$D/meta/fence" 2>&1) || case $? in
 7) say CONTAINMENT_LOST "$e" ;;
 *) say PROCESS_SURVIVES "$e" ;;
 esac
-e=$(rm -f -- "$D/meta/cgroup" 2>&1) || say CANNOT_REMOVE "$e"
+e=$(drop "$D/meta/cgroup" 2>&1) || say CANNOT_REMOVE "$e"
 if [ "$2" = set ]; then
   IFS=: read -r must memory cpu pids <<END
 $7
@@ -76,16 +79,22 @@ ours() {
 
 # Prints processes whose directory, program or open file is below the copy: they could write files of the next holder. A path may
 # have a newline or " -> ", so no listing of several processes is parsed: find compares the target of a link, and prints its process.
-at=$(printf '%s' "$base" | sed 's/[][*?\\]/\\&/g')
-finds='' newline='
-'
-if find /proc/self/cwd -prune -lname '*' >/dev/null 2>&1; then finds=yes; fi
+at=$base
+case $base in *[][*?\\]*) at=$(printf '%s' "$base" | sed 's/[][*?\\]/\\&/g') ;; esac
 inside() {
-  if [ -n "$finds" ]; then
-    find /proc/[0-9]*/cwd /proc/[0-9]*/exe /proc/[0-9]*/fd -maxdepth 1 -type l -lname "$at/*" 2>/dev/null |
-      sed -n 's|^/proc/\([0-9]*\)/.*|\1|p'
+  # A find without -lname prints nothing, and so does one that is cut short: the last argument is always printed.
+  links=$(find /proc/[0-9]*/cwd /proc/[0-9]*/exe /proc/[0-9]*/fd /proc/self/exe -maxdepth 1 -type l \
+    \( -lname "$at/*" -o -path /proc/self/exe \) 2>/dev/null)
+  case $links in
+  *'/proc/self/exe')
+    for p in $links; do
+      p=${p#/proc/}
+      p=${p%%/*}
+      [ "$p" = self ] || printf '%s\n' "$p"
+    done
     return 0
-  fi
+    ;;
+  esac
   for p in /proc/[0-9]*; do
     # One listing finds the candidates; each link of a candidate is compared whole.
     # shellcheck disable=SC2012

@@ -14,12 +14,13 @@
 # Needs:   awk, cksum, find, grep, sleep; Linux for its /proc; for the groups of a service manager timeout, and its systemctl,
 #          systemd-run and busctl. Works under dash, bash and busybox.
 # shellcheck shell=sh disable=SC2034
-cg_lines='' cg_silent='' cg_unit=wharfinger-slots.service cg_newline='
+cg_lines='' cg_silent='' cg_for='' cg_unit=wharfinger-slots.service cg_newline='
 '
 
 # Sets $cg_name for a fence, and $cg_note, the note beside it; fails where a path is none that a broker makes.
 cg_named() {
-  cg_name=''
+  [ "$cg_for" != "$1" ] || return 0
+  cg_name='' cg_for=''
   case $1 in
   /*/*/.wharfinger/fence.*) cg_slot=${1##*/fence.} cg_resource=${1%/.wharfinger/fence.*} ;;
   /*/*/meta/fence) cg_slot=0 cg_resource=${1%/meta/fence} ;;
@@ -29,7 +30,7 @@ cg_named() {
   case $cg_slot in '' | *[!0-9]*) return 1 ;; esac
   case $cg_resource in '' | *[!A-Za-z0-9_-]*) return 1 ;; esac
   cg_sum=$(printf '%s' "$1" | cksum) || return 1
-  cg_name=$cg_resource.$cg_slot.${cg_sum%% *}
+  cg_name=$cg_resource.$cg_slot.${cg_sum%% *} cg_for=$1
 }
 
 # Sets $cg_mount, where the tree of this controller is mounted: "tree" for cgroup v2, or memory, cpu, pids of v1; and $cg_own,
@@ -332,6 +333,7 @@ cg_end() {
   cg_count=0 cg_rounds=0 cg_termed=' '
   cg_mounted tree || :
   cg_all=$(cg_groups "$1") || exit 7
+  [ -n "$cg_all" ] || return 0
   cg_left=$cg_all
   while :; do
     cg_left=$(cg_still "$cg_left")
