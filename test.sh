@@ -27,12 +27,12 @@ describe() {
   sim) echo "the simulator with its oracle" ;;
   e2e) echo "the program, end to end" ;;
   ci) echo "CI products: seven cases in each, the action, the plugin" ;;
-  clients) echo "the Python package, its pytest plugin, Buildbot and Ansible, against the program" ;;
+  clients) echo "the Python package, its pytest plugin, Buildbot and Ansible, and the TypeScript package, against the program" ;;
   fuzz) echo "parsers that strangers feed, with inputs of a fuzzer (--long; needs a nightly compiler)" ;;
   esac
 }
 # Programs and privileges that a test may need: crate testkit.
-needs=" root sshd nft postgresql pgbouncer git-lfs faketime systemd cgroup venv moto prometheus chromium "
+needs=" root sshd nft postgresql pgbouncer git-lfs faketime systemd cgroup venv moto prometheus chromium tmux "
 
 usage() {
   echo "test.sh: $1 (try --help)" >&2
@@ -243,6 +243,37 @@ part_clients() {
   check "the program is built" cargo test --quiet --workspace --test e2e --no-run
   check "the wheel is made, and installed in empty environments" install_wheel
   pytests tests/clients
+  check "the TypeScript package is made, and its tests" make_typescript
+  node_tests clients/typescript/build/test
+}
+make_typescript() { (cd clients/typescript && npm run --silent build && npm run --silent build:test); }
+
+# node_tests FOLDER: runs tests by Node, and counts them. If some fail, all run once more.
+node_tests() {
+  local folder=$1 passed_now name again
+  step "node --test $folder"
+  node_run "$folder" "$work/node"
+  passed_now=$(grep -c '^ok ' "$work/node" || true)
+  passed=$((passed + passed_now))
+  if [ "$passed_now" = 0 ]; then
+    bad "$part: its tests do not start (node --test $folder)"
+    return
+  fi
+  mapfile -t again < <(sed -n 's/^not ok [0-9]* - //p' "$work/node")
+  [ ${#again[@]} != 0 ] || return 0
+  node_run "$folder" "$work/node-again"
+  for name in "${again[@]}"; do
+    if sed -n 's/^ok [0-9]* - //p' "$work/node-again" | grep -qxF -- "$name"; then
+      passed=$((passed + 1))
+      printf '%s\n' "$name" >>"$work/flaky"
+    else
+      bad "$name"
+    fi
+  done
+}
+node_run() {
+  TMPDIR=$work/tmp WHARFINGER_PROGRAM=$target/debug/wharfinger WHARFINGER_VENVS=$CLIENTS node --test --test-reporter tap "$1"/*.test.js |
+    tee "$2" | sed '/^ *duration_ms/d; /^ *type:/d; /^ *---$/d; /^ *\.\.\.$/d; /^# Subtest/d' || true
 }
 install_wheel() {
   local name
@@ -304,8 +335,8 @@ install_for() {
   [ "$1" != e2e ] || need_prometheus || return 1
   [ "$1" != ci ] || need_packages openssh-server:/usr/sbin/sshd nodejs:node bats:bats jq:jq make:make procps:ps || return 1
   [ "$1" != ci ] || need_ci_venv || return 1
-  [ "$1" != clients ] || need_clients || return 1
-  [ "$1" != e2e ] || { need_packages chromium:chromium chromium-driver:chromedriver && need_axe; } || return 1
+  [ "$1" != clients ] || { need_clients && need_typescript; } || return 1
+  [ "$1" != e2e ] || { need_packages chromium:chromium chromium-driver:chromedriver tmux:tmux && need_axe; } || return 1
   [ "$1" != e2e ] || need_packages faketime:faketime systemd:/usr/bin/busctl dbus-user-session:/usr/lib/systemd/user/dbus.socket || return 1
 }
 

@@ -126,6 +126,19 @@ clients_venv() {
   python3 -m venv "$CLIENTS/$name" && "$CLIENTS/$name/bin/pip" install -q --disable-pip-version-check "$@"
 }
 
+# need_typescript: what the TypeScript package is made with, from npm in its folder. Its lock file pins all of it.
+need_typescript() {
+  local folder=clients/typescript made
+  need_packages nodejs:node npm:npm || return 1
+  made=$folder/node_modules/.made
+  if cmp -s "$folder/package-lock.json" "$made"; then return 0; fi
+  echo "fetching what $folder is made with (npm ci; 180 MB)"
+  if ! (cd "$folder" && npm ci --silent --no-audit --no-fund) || ! cp "$folder/package-lock.json" "$made"; then
+    echo "needs: npm could not fetch what $folder/package-lock.json lists: check the network" >&2
+    return 1
+  fi
+}
+
 # need_buf: buf, which checks the API's files, in a Python environment of its own in cargo's folder. Sets BUF.
 need_buf() {
   local version=1.75.0 folder

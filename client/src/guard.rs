@@ -386,7 +386,7 @@ fn renew(client: Client, lease: &pb::Lease) -> Renewal {
     let principal = lease.principal.clone();
     Box::pin(async move {
         let sent = Instant::now();
-        let request = pb::RenewRequest { lease_id: id.clone(), ttl: None };
+        let request = pb::RenewRequest { lease_id: id.clone(), ..pb::RenewRequest::default() };
         let mut calls = client.lease.clone();
         match calls.renew(limited(request, timeout)).await.map_err(ClientError::from) {
             Ok(answer) => {

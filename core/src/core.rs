@@ -132,6 +132,14 @@ impl Core {
             Reply::Leases(leases) => {
                 Reply::Leases(leases.into_iter().map(|lease| self.lease(lease.id).cloned().unwrap_or(lease)).collect())
             }
+            Reply::Each(mut each) => {
+                for lease in each.iter_mut().flatten() {
+                    if let Some(row) = self.lease(lease.id) {
+                        lease.clone_from(row);
+                    }
+                }
+                Reply::Each(each)
+            }
             Reply::Resource(resource) => Reply::Resource(self.resource(resource.id).cloned().unwrap_or(resource)),
             Reply::Done | Reply::Pool(_) | Reply::Machine(_) => reply,
         }

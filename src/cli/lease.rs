@@ -36,9 +36,9 @@ pub(crate) struct LeaseArgs {
 /// Arguments of `renew`.
 #[derive(Args, Debug)]
 pub(crate) struct RenewArgs {
-    /// Which
-    #[arg(value_name = "LEASE", env = "WHARFINGER_LEASE")]
-    lease: String,
+    /// Which; several in one commit
+    #[arg(value_name = "LEASE", env = "WHARFINGER_LEASE", required = true)]
+    leases: Vec<String>,
     /// From now on; the TTL that was asked for if absent
     #[arg(long, value_name = "TIME", value_parser = time)]
     ttl: Option<Duration>,
@@ -217,21 +217,45 @@ pub(crate) fn lost_failure(lost: &Lost) -> Failure {
 /// Renews once.
 pub(crate) async fn renew(context: &Context, args: RenewArgs) -> Result<Exit, Failure> {
     let client = context.connect().await?;
-    let answer = client.renew(&args.lease, args.ttl).await;
-    let lease = answer.map_err(|error| {
+    let not_renewed = |error| {
         let mut failure = context.failure(error);
         if failure.reason.as_deref() == Some("LEASE_ENDED") {
             // For a holder's script this is the point: the lease is lost.
             failure.exit = Exit::Lost;
         }
         failure
-    })?;
-    if context.ui.json {
-        context.ui.document(&lease.json())?;
-    } else {
-        context.ui.out(&format!("{} expires in {}", lease.id, text::until(lease.expires_at.as_ref())))?;
+    };
+    let line = |lease: &pb::Lease| format!("{} expires in {}", lease.id, text::until(lease.expires_at.as_ref()));
+    if let [id] = &*args.leases {
+        let lease = client.renew(id, args.ttl).await.map_err(not_renewed)?;
+        if context.ui.json {
+            context.ui.document(&lease.json())?;
+        } else {
+            context.ui.out(&line(&lease))?;
+        }
+        return Ok(Exit::Ok);
     }
-    Ok(Exit::Ok)
+    let results = client.renew_all(&args.leases, args.ttl).await.map_err(not_renewed)?;
+    let (mut renewed, mut failed) = (Vec::new(), Vec::new());
+    for (id, result) in args.leases.iter().zip(results) {
+        match result {
+            Ok(lease) => renewed.push(lease),
+            Err(error) => failed.push((id, not_renewed(error))),
+        }
+    }
+    if context.ui.json {
+        context.ui.document(&json::leases(&renewed))?;
+    } else {
+        for lease in &renewed {
+            context.ui.out(&line(lease))?;
+        }
+    }
+    // The first failure is that of the command; the others are details of it.
+    let others: Vec<String> = failed.iter().skip(1).map(|(id, failure)| format!("{id}: {}", failure.message)).collect();
+    match failed.into_iter().next() {
+        None => Ok(Exit::Ok),
+        Some((_, failure)) => Err(others.into_iter().fold(failure, Failure::detail)),
+    }
 }
 
 /// Runs `release`.

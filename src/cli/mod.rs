@@ -49,6 +49,8 @@ mod text;
 #[cfg(feature = "server")]
 mod token;
 mod token_source;
+#[cfg(feature = "top")]
+mod top;
 mod trail;
 mod ui;
 mod watch;
@@ -207,6 +209,9 @@ enum Verb {
     Health(health::HealthArgs),
     /// Print who leads, since when, and how far each server follows
     Servers(servers::ServersArgs),
+    /// Show what needs a person, pools, resources, the queue, leases and events in this terminal, live
+    #[cfg(feature = "top")]
+    Top(top::TopArgs),
     /// Print launches, interruptions and lack of capacity by instance type and zone
     #[command(alias = "weather")]
     SpotStats,
@@ -366,6 +371,8 @@ async fn dispatch(cli: Cli, ui: Ui) -> Result<Exit, Failure> {
         Verb::CanI(args) => whoami::can_i(context, args).await,
         Verb::Health(args) => health::health(context, args).await,
         Verb::Servers(args) => servers::servers(context, args).await,
+        #[cfg(feature = "top")]
+        Verb::Top(args) => top::top(context, args).await,
         Verb::SpotStats => read::spot_stats(context).await,
         #[cfg(feature = "ec2")]
         Verb::Doctor(patient) => doctor::examine(&ui, &patient).await,

@@ -32,11 +32,13 @@ pub(super) struct Bound {
     /// For meters and probes.
     http: Option<TcpListener>,
     page: Option<(TcpListener, PageSettings)>,
+    /// For Jenkins' remote locks.
+    jenkins: Option<TcpListener>,
 }
 
 impl From<TcpListener> for Bound {
     fn from(tcp: TcpListener) -> Self {
-        Bound { tcp, unix: None, http: None, page: None }
+        Bound { tcp, unix: None, http: None, page: None, jenkins: None }
     }
 }
 
@@ -56,7 +58,11 @@ pub(super) async fn bind(loaded: &Loaded) -> Result<Bound, Failure> {
         Some(page) => Some((bind_port(page.listen).await?, settings(page))),
         None => None,
     };
-    Ok(Bound { tcp, unix, http, page })
+    let jenkins = match loaded.jenkins {
+        Some(address) => Some(bind_port(address).await?),
+        None => None,
+    };
+    Ok(Bound { tcp, unix, http, page, jenkins })
 }
 
 /// The settings of the page.
@@ -151,12 +157,21 @@ impl Serving {
             });
         }
         if let Some((page, settings)) = bound.page {
-            let inside = Inside::new(handle.clone(), &limits, sources.clone(), peers, stop.clone());
+            let inside = Inside::new(handle.clone(), &limits, sources.clone(), peers.clone(), stop.clone());
             let stop = stop.clone();
             // Ends with `stop`.
             tokio::spawn(async move {
                 if let Err(error) = crate::http::page::serve(page, inside, settings, stop).await {
                     tracing::error!(%error, "the operator's page is not served any more");
+                }
+            });
+        }
+        if let Some(jenkins) = bound.jenkins {
+            let inside = Inside::new(handle.clone(), &limits, sources.clone(), peers, stop.clone());
+            let stop = stop.clone();
+            tokio::spawn(async move {
+                if let Err(error) = crate::http::jenkins::serve(jenkins, inside, stop).await {
+                    tracing::error!(%error, "Jenkins' remote locks are not served any more");
                 }
             });
         }

@@ -19,16 +19,19 @@ const PATIENCE: Duration = Duration::from_secs(3);
 #[derive(Args, Debug)]
 pub(crate) struct ServersArgs {}
 
+/// The columns of the table.
+pub(super) const COLUMNS: [&str; 8] =
+    ["SERVER", "ROLE", "SINCE", "EPOCH", "REVISION", "BEHIND", "VERSION", "CONFIGURATION"];
+
 /// The answer of one server.
-struct Said {
+pub(super) struct Said {
     server: String,
     answer: Result<pb::GetServerResponse, String>,
 }
 
 /// Asks, prints a line for each server, and ends with 0 if all answer and one leads.
 pub(crate) async fn servers(context: &Context, _args: ServersArgs) -> Result<Exit, Failure> {
-    let addresses = context.server.split(',').map(str::trim).filter(|address| !address.is_empty());
-    let said: Vec<Said> = join_all(addresses.map(|address| ask(context, address))).await;
+    let said = ask_each(context).await;
     if context.ui.json {
         context.ui.document(&json!({ "servers": said.iter().map(told).collect::<Vec<_>>() }))?;
     } else {
@@ -40,6 +43,12 @@ pub(crate) async fn servers(context: &Context, _args: ServersArgs) -> Result<Exi
     let leaders = said.iter().filter(|one| one.answer.as_ref().is_ok_and(|server| server.leads)).count();
     let well = leaders == 1 && said.iter().all(|one| one.answer.is_ok());
     Ok(if well { Exit::Ok } else { Exit::Unavailable })
+}
+
+/// Asks each server of the list.
+pub(super) async fn ask_each(context: &Context) -> Vec<Said> {
+    let addresses = context.server.split(',').map(str::trim).filter(|address| !address.is_empty());
+    join_all(addresses.map(|address| ask(context, address))).await
 }
 
 async fn ask(context: &Context, address: &str) -> Said {
@@ -58,41 +67,37 @@ async fn ask(context: &Context, address: &str) -> Said {
 }
 
 fn print(context: &Context, said: &[Said]) -> Result<(), Failure> {
-    let columns = ["SERVER", "ROLE", "SINCE", "EPOCH", "REVISION", "BEHIND", "VERSION", "CONFIGURATION"];
-    let mut table = context.ui.table(&columns);
+    let mut table = context.ui.table(&COLUMNS);
     for one in said {
-        let row = match &one.answer {
-            Ok(server) => vec![
-                one.server.clone(),
-                role(server),
-                text::clock(server.leads_since.as_ref()),
-                if server.epoch == 0 { "-".into() } else { server.epoch.to_string() },
-                server.revision.to_string(),
-                if server.leads { "-".into() } else { text::span(server.age.as_ref()) },
-                server.version.clone(),
-                if server.configuration.is_empty() { "-".into() } else { server.configuration.clone() },
-            ],
-            Err(why) => {
-                let none = || "-".to_owned();
-                vec![
-                    one.server.clone(),
-                    format!("SILENT: {}", text::one_line(why)),
-                    none(),
-                    none(),
-                    none(),
-                    none(),
-                    none(),
-                    none(),
-                ]
-            }
-        };
-        table.add_row(row);
+        table.add_row(cells(one));
     }
     context.ui.print(table, "no server is named")
 }
 
+/// The row of a server.
+pub(super) fn cells(one: &Said) -> Vec<String> {
+    let none = || "-".to_owned();
+    match &one.answer {
+        Ok(server) => vec![
+            one.server.clone(),
+            role(server),
+            text::clock(server.leads_since.as_ref()),
+            if server.epoch == 0 { none() } else { server.epoch.to_string() },
+            server.revision.to_string(),
+            if server.leads { none() } else { text::span(server.age.as_ref()) },
+            server.version.clone(),
+            if server.configuration.is_empty() { none() } else { server.configuration.clone() },
+        ],
+        Err(why) => {
+            let mut row = vec![one.server.clone(), format!("SILENT: {}", text::one_line(why))];
+            row.resize_with(COLUMNS.len(), none);
+            row
+        }
+    }
+}
+
 /// `LEADS`, or whom it follows.
-fn role(server: &pb::GetServerResponse) -> String {
+pub(super) fn role(server: &pb::GetServerResponse) -> String {
     match (server.leads, &*server.leader) {
         (true, _) => "LEADS".into(),
         (false, "") => "FOLLOWS no one".into(),

@@ -56,6 +56,7 @@ pub(crate) fn build(path: &Path, folder: &Path, file: &File<'_>, checked: Checke
         log: checked.log,
         hooks: checked.hooks,
         page: checked.page,
+        jenkins: checked.jenkins,
         traces: checked.traces,
         auth: checked.auth,
         roles: checked.roles,

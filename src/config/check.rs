@@ -4,6 +4,7 @@ use super::auth;
 use super::cluster::{self, Cluster};
 use super::duration;
 use super::hook;
+use super::jenkins;
 use super::log;
 use super::page::{self, Page};
 use super::problem::Problems;
@@ -52,6 +53,7 @@ pub(crate) struct Checked {
     pub(crate) log: LogSettings,
     pub(crate) hooks: Vec<HookSettings>,
     pub(crate) page: Option<Page>,
+    pub(crate) jenkins: Option<SocketAddr>,
     pub(crate) traces: Option<TraceSettings>,
     pub(crate) auth: Option<Callers>,
     pub(crate) roles: RoleTable,
@@ -82,6 +84,7 @@ pub(crate) fn check(file: &File<'_>, folder: &Path, problems: &mut Problems) -> 
         tenants: tenant::check(&file.tenants, &file.auth, problems),
         store,
         page: None,
+        jenkins: None,
         pools: Vec::new(),
     };
     let around = page::Around {
@@ -90,6 +93,9 @@ pub(crate) fn check(file: &File<'_>, folder: &Path, problems: &mut Problems) -> 
         taken: &[("[server]", checked.listen), ("[metrics]", checked.metrics)],
     };
     checked.page = page::check(&file.page, &around, problems);
+    let listen = checked.page.as_ref().map(|page| page.listen);
+    let taken = [around.taken[0], around.taken[1], ("[page]", listen)];
+    checked.jenkins = jenkins::check(&file.jenkins, &page::Around { taken: &taken, ..around }, problems);
     let given: Vec<_> = checked.auth.iter().flat_map(Callers::each).map(|caller| caller.roles).collect();
     // Callers with mistakes are mistakes of their own.
     if checked.auth.is_some() || !file.auth.is_there() {

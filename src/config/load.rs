@@ -5,7 +5,7 @@ use super::reader::Reader;
 use super::types::{
     BrakeSection, DoubtSection, File, LimitsSection, Loaded, PoolSection, SlotLimitsSection, TimeoutsSection,
 };
-use super::{auth, build, check, cluster, hook, log, page, role, store, tenant, tls, traces, unix};
+use super::{auth, build, check, cluster, hook, jenkins, log, page, role, store, tenant, tls, traces, unix};
 use crate::adapters::KINDS;
 use sha2::{Digest, Sha256};
 use std::collections::BTreeMap;
@@ -97,6 +97,7 @@ fn read_file<'a>(reader: &mut Reader<'a>, problems: &mut Problems) -> File<'a> {
     file.log = log::read(reader, problems);
     file.hooks = hook::read(reader, problems);
     file.page = page::read(reader, problems);
+    file.jenkins = jenkins::read(reader, problems);
     file.traces = traces::read(reader, problems);
     file.auth = auth::read(reader, problems);
     file.roles = role::read(reader, problems);

@@ -15,6 +15,7 @@ pub mod duration;
 mod hook;
 mod issuer;
 mod issuer_check;
+mod jenkins;
 mod load;
 mod log;
 mod page;

@@ -27,6 +27,50 @@ impl Page {
     }
 }
 
+/// A port for HTTP without TLS.
+pub(crate) struct Port {
+    /// The table of the file.
+    pub(crate) table: &'static str,
+    /// Its name in messages.
+    pub(crate) what: &'static str,
+    /// The default address.
+    pub(crate) default: &'static str,
+}
+
+impl Port {
+    /// Checks its address. `None`: it has mistakes, which are noted.
+    pub(crate) fn check(
+        &self,
+        span: Span,
+        listen: Option<&Spanned<String>>,
+        around: &Around<'_>,
+        problems: &mut Problems,
+    ) -> Option<SocketAddr> {
+        let Port { table, what, default } = self;
+        let at = listen.map_or(span, Spanned::span);
+        let listen = match listen {
+            Some(listen) => address(listen, default, problems),
+            None => default.parse().ok(),
+        };
+        if let Some(listen) = listen.filter(|listen| !listen.ip().is_loopback() && !around.allow_remote) {
+            problems
+                .add(
+                    at.clone(),
+                    format!("`listen` of {table} is an address that other machines reach: {}", listen.ip()),
+                    "listen on 127.0.0.1 or [::1], and reach it by `ssh -L` or by a proxy with TLS on this machine; or set `allow_remote = true` in [server] on a network where everyone may do everything",
+                )
+                .label(format!("{what} has no TLS"));
+        }
+        for (other_table, other) in around.taken {
+            if listen.is_some() && listen == *other && listen.is_some_and(|listen| listen.port() != 0) {
+                let message = format!("{table} and {other_table} listen on one address");
+                problems.add(at.clone(), message, format!("give {table} a port of its own, as in {default:?}"));
+            }
+        }
+        listen
+    }
+}
+
 /// `[page]` as read.
 #[derive(Debug, Default)]
 pub(crate) struct PageSection {
@@ -62,26 +106,8 @@ pub(crate) fn read(file: &mut Reader<'_>, problems: &mut Problems) -> PageSectio
 pub(crate) fn check(section: &PageSection, around: &Around<'_>, problems: &mut Problems) -> Option<Page> {
     let span = section.span.clone()?;
     let before = problems.len();
-    let at = section.listen.as_ref().map_or(span, Spanned::span);
-    let listen = match &section.listen {
-        Some(listen) => address(listen, LISTEN, problems),
-        None => LISTEN.parse().ok(),
-    };
-    if let Some(listen) = listen.filter(|listen| !listen.ip().is_loopback() && !around.allow_remote) {
-        problems
-            .add(
-                at.clone(),
-                format!("`listen` of [page] is an address that other machines reach: {}", listen.ip()),
-                "listen on 127.0.0.1 or [::1], and reach it by `ssh -L` or by a proxy with TLS on this machine; or set `allow_remote = true` in [server] on a network where everyone may do everything",
-            )
-            .label("the page has no TLS");
-    }
-    for (table, other) in around.taken {
-        if listen.is_some() && listen == *other && listen.is_some_and(|listen| listen.port() != 0) {
-            let message = format!("[page] and {table} listen on one address");
-            problems.add(at.clone(), message, format!("give the page a port of its own, as in {LISTEN:?}"));
-        }
-    }
+    let port = Port { table: "[page]", what: "the page", default: LISTEN };
+    let listen = port.check(span, section.listen.as_ref(), around, problems);
     let mut names = Vec::new();
     let mut reached = |name: &str, span: Span, problems: &mut Problems| {
         let near = name == "localhost" || name.parse::<IpAddr>().is_ok_and(|address| address.is_loopback());

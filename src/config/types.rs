@@ -3,6 +3,7 @@
 use super::auth::AuthSection;
 use super::cluster::{Cluster, ClusterSection};
 use super::hook::HookSection;
+use super::jenkins::JenkinsSection;
 use super::log::LogSection;
 use super::page::{Page, PageSection};
 use super::problem::{Report, Span};
@@ -48,6 +49,8 @@ pub struct Loaded {
     pub hooks: Vec<HookSettings>,
     /// The operator's page. `None`: there is none.
     pub page: Option<Page>,
+    /// The address of the port of Jenkins' remote locks. `None`: there is none.
+    pub jenkins: Option<SocketAddr>,
     /// The collector of spans. `None`: there are no traces.
     pub traces: Option<TraceSettings>,
     /// The callers that the server knows. `None`: it trusts everyone who reaches its port.
@@ -112,6 +115,9 @@ impl Loaded {
         if self.page != other.page {
             changes.push("[page]".to_string());
         }
+        if self.jenkins != other.jenkins {
+            changes.push("[jenkins]".to_string());
+        }
         let limits = Limits { brake: self.limits.brake, ..other.limits.clone() };
         if self.limits != limits || self.keep_events != other.keep_events {
             changes.push("[limits]".to_string());
@@ -137,6 +143,7 @@ pub(crate) struct File<'a> {
     pub(crate) log: LogSection,
     pub(crate) hooks: Vec<HookSection>,
     pub(crate) page: PageSection,
+    pub(crate) jenkins: JenkinsSection,
     pub(crate) traces: TracesSection,
     pub(crate) auth: AuthSection,
     pub(crate) roles: Vec<RoleSection>,

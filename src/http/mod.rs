@@ -1,6 +1,7 @@
 //! The port for meters and probes over HTTP: `/metrics`, `/livez`, `/readyz`, `/leader`. It serves no names of leases, holders or
-//! hosts and no secrets, and takes no orders. The operator's page (`page`) has a port of its own.
+//! hosts and no secrets, and takes no orders. The operator's page (`page`) and Jenkins' remote locks (`jenkins`) have ports of their own.
 
+pub mod jenkins;
 pub mod page;
 
 use crate::engine::{Handle, Role};

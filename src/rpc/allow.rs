@@ -8,7 +8,9 @@ use crate::engine::SubmitError;
 use crate::rpc::context::Context;
 use crate::rpc::status::RpcError;
 use std::sync::Arc;
-use wharfinger_core::{Claim, Input, LeaseId, LeaseRequest, Millis, Outcome, Pools, Rejection, Reply, Scope, View};
+use wharfinger_core::{
+    Claim, Input, Lease, LeaseId, LeaseRequest, Millis, Outcome, Pools, Rejection, Reply, Scope, View,
+};
 
 /// Compares a request for leases with the rules of its caller. Selectors without a pool match only pools of a rule that allows all
 /// of the request.
@@ -119,9 +121,40 @@ pub(crate) async fn renew(
     let Input::Renew { ttl, .. } = &input else { return Err(RpcError::Bug("a renewal is no renewal")) };
     let ttl = *ttl;
     let beyond = move |limits: &Limits, _shared: bool| limits.beyond_renewal(ttl);
-    let within = |limits: &Limits| beyond(limits, false).is_none();
-    let reach = identity.roles.reach_where(Verb::Renew, |rule| within(&rule.limits).then(|| rule.pools.clone()));
-    on_lease(context, identity, Verb::Renew, id, (reach, input), beyond).await
+    on_lease(context, identity, Verb::Renew, id, (reach_of_renewal(identity, ttl), input), beyond).await
+}
+
+/// Renews several leases in one step. Each has the result that a renewal of it alone would have.
+pub(crate) async fn renew_all(
+    context: &Context,
+    identity: &Identity,
+    ids: Vec<LeaseId>,
+    ttl: Option<Millis>,
+) -> Result<Vec<(LeaseId, Result<Arc<Lease>, RpcError>)>, RpcError> {
+    let caller = identity.holds(Verb::Renew, reach_of_renewal(identity, ttl));
+    let sees = caller.sees.clone();
+    let Reply::Each(each) = context.submit(Input::RenewAll { leases: ids.clone(), caller, ttl }).await? else {
+        return Err(RpcError::Bug("the core answered several renewals as one"));
+    };
+    let mut results = Vec::with_capacity(ids.len());
+    for (id, renewed) in ids.into_iter().zip(each) {
+        let result = match renewed {
+            Ok(lease) => Ok(lease),
+            Err(rejection) if rejection.reason == "NOT_ALLOWED" => {
+                let beyond = |limits: &Limits, _shared: bool| limits.beyond_renewal(ttl);
+                Err(not_allowed(context, identity, Verb::Renew, id, &sees, beyond).await?)
+            }
+            Err(rejection) => Err(SubmitError::Rejected(rejection).into()),
+        };
+        results.push((id, result));
+    }
+    Ok(results)
+}
+
+/// The leases that a renewal may act on.
+fn reach_of_renewal(identity: &Identity, ttl: Option<Millis>) -> Reach {
+    let within = |limits: &Limits| limits.beyond_renewal(ttl).is_none();
+    identity.roles.reach_where(Verb::Renew, |rule| within(&rule.limits).then(|| rule.pools.clone()))
 }
 
 /// Reports failures of the work on a lease.
@@ -155,17 +188,29 @@ async fn on_lease(
     }
     match context.submit(input).await {
         Err(SubmitError::Rejected(Rejection { reason: "NOT_ALLOWED", .. })) => {
-            let read = move |view: View<'_>, _now| {
-                let pool = view.lease(id)?.pool.clone()?;
-                let shared = view.shares_resources(&pool);
-                Some((pool, shared))
-            };
-            let place = context.read(&sees, read).await?;
-            let (pool, shared) = place.unwrap_or_else(|| (Arc::from("none yet"), false));
-            Err(RpcError::Refused(identity.roles.refusal(verb, &pool, |limits| beyond(limits, shared))))
+            Err(not_allowed(context, identity, verb, id, &sees, beyond).await?)
         }
         other => Ok(other?),
     }
+}
+
+/// The refusal of a call on a lease that is beyond the rules, which names the nearest one.
+async fn not_allowed(
+    context: &Context,
+    identity: &Identity,
+    verb: Verb,
+    id: LeaseId,
+    sees: &Scope,
+    beyond: impl Fn(&Limits, bool) -> Option<Beyond>,
+) -> Result<RpcError, RpcError> {
+    let read = move |view: View<'_>, _now| {
+        let pool = view.lease(id)?.pool.clone()?;
+        let shared = view.shares_resources(&pool);
+        Some((pool, shared))
+    };
+    let place = context.read(sees, read).await?;
+    let (pool, shared) = place.unwrap_or_else(|| (Arc::from("none yet"), false));
+    Ok(RpcError::Refused(identity.roles.refusal(verb, &pool, |limits| beyond(limits, shared))))
 }
 
 /// The refusal of an operator's verb in a pool that exists for the caller, and in which its roles do not have the verb.

@@ -30,7 +30,7 @@ macro_rules! calls {
 calls! {
     pb::LeaseRequest: |request, caller| convert::lease(request, caller);
     pb::ReleaseRequest: |request, caller| convert::release(request, caller);
-    pb::RenewRequest: |request, caller| convert::renew(request, caller);
+    pb::RenewRequest: |request, _caller| convert::renew(request);
     pb::ReportRequest: |request, caller| convert::report(request, caller);
     pb::WatchRequest: |request, caller| convert::watch(request, caller);
     pb::ListRequest: |request, _caller| convert::list(request, Scope::All);

@@ -1,4 +1,4 @@
-//! The services without a socket, for callers in this process: the operator's page.
+//! The services without a socket, for callers in this process: the operator's page and Jenkins' remote locks.
 //!
 //! A call goes through the same layers as one that comes by the port: it is counted, gets its identity from its origin and its
 //! token, is refused by the same rules, and is forwarded to the server that leads. A caller in here can do nothing that the API
@@ -213,6 +213,9 @@ macro_rules! calls {
 
 calls! {
     LeaseServiceClient {
+        lease: LeaseRequest => LeaseResponse,
+        renew: RenewRequest => RenewResponse,
+        get: GetRequest => GetResponse,
         release: ReleaseRequest => ReleaseResponse,
         list: ListRequest => ListResponse,
         explain: ExplainRequest => ExplainResponse,

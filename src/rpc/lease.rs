@@ -1,13 +1,13 @@
 //! The service `LeaseService`.
 
-use crate::auth::{AuthError, Roles, Verb};
+use crate::auth::{AuthError, Identity, Roles, Verb};
 use crate::engine::{Filter, SubmitError, WatchEvent};
 use crate::pb;
 use crate::rpc::context::Context;
 use crate::rpc::convert::{self, Listing, tell_lease};
 use crate::rpc::principal;
 use crate::rpc::source::scan;
-use crate::rpc::status::RpcError;
+use crate::rpc::status::{RpcError, refusal};
 use crate::rpc::{about, allow, login, timeline, watch};
 use crate::store::EventQuery;
 use std::sync::Arc;
@@ -16,7 +16,7 @@ use tokio::sync::mpsc;
 use tokio::time::Instant;
 use tokio_stream::wrappers::ReceiverStream;
 use tonic::{Request, Response, Status, async_trait};
-use wharfinger_core::{Caller, Input, Lease, LeaseId, LeaseState, Reply, Revision, View};
+use wharfinger_core::{Caller, Input, Lease, LeaseId, LeaseState, Millis, Reply, Revision, View};
 
 /// Maximum number of entries in the history of `Explain`, the latest ones.
 const HISTORY: usize = 200;
@@ -70,10 +70,19 @@ impl pb::lease_service_server::LeaseService for LeaseApi {
     async fn renew(&self, request: Request<pb::RenewRequest>) -> Result<Response<pb::RenewResponse>, Status> {
         let identity = principal::identity(&request)?;
         let caller = identity.leases();
-        let (id, input) = convert::renew(request.get_ref(), caller.clone())?;
         let work = async {
-            let lease = one_of(&leases_of(allow::renew(&self.0, &identity, id, input).await?)?, id)?;
-            Ok(pb::RenewResponse { lease: Some(self.0.tell(&lease, &caller).await?) })
+            let (renewal, ttl) = convert::renew(request.get_ref())?;
+            match renewal {
+                convert::Renewal::One(id) => {
+                    let input = Input::Renew { lease: id, caller: caller.clone(), ttl };
+                    let lease = one_of(&leases_of(allow::renew(&self.0, &identity, id, input).await?)?, id)?;
+                    Ok(pb::RenewResponse { lease: Some(self.0.tell(&lease, &caller).await?), results: Vec::new() })
+                }
+                convert::Renewal::Several(ids) => {
+                    let results = self.renew_all(&identity, &caller, ids, ttl).await?;
+                    Ok(pb::RenewResponse { lease: None, results })
+                }
+            }
         };
         self.0.answer(work).await
     }
@@ -187,6 +196,25 @@ impl pb::lease_service_server::LeaseService for LeaseApi {
 }
 
 impl LeaseApi {
+    /// Renews several leases in one commit.
+    async fn renew_all(
+        &self,
+        identity: &Identity,
+        caller: &Caller,
+        ids: Vec<LeaseId>,
+        ttl: Option<Millis>,
+    ) -> Result<Vec<pb::RenewResult>, RpcError> {
+        let mut results = Vec::with_capacity(ids.len());
+        for (id, renewed) in allow::renew_all(&self.0, identity, ids, ttl).await? {
+            let result = match renewed {
+                Ok(lease) => pb::renew_result::Result::Lease(self.0.tell(&lease, caller).await?),
+                Err(error) => pb::renew_result::Result::Refusal(refusal(error)),
+            };
+            results.push(pb::RenewResult { lease_id: id.to_string(), result: Some(result) });
+        }
+        Ok(results)
+    }
+
     /// Waits until all are active, one has ended, or the deadline is over. A client that disconnects cancels nothing: it
     /// finds its leases again by its request id.
     async fn wait(
@@ -306,7 +334,7 @@ fn update(leases: &mut [Arc<Lease>], newer: Arc<Lease>) {
 pub(crate) fn leases_of(reply: Reply) -> Result<Vec<Arc<Lease>>, RpcError> {
     match reply {
         Reply::Leases(leases) if !leases.is_empty() => Ok(leases),
-        Reply::Leases(_) | Reply::Done | Reply::Resource(_) | Reply::Pool(_) | Reply::Machine(_) => {
+        Reply::Leases(_) | Reply::Each(_) | Reply::Done | Reply::Resource(_) | Reply::Pool(_) | Reply::Machine(_) => {
             Err(RpcError::Bug("the core answered without a lease"))
         }
     }

@@ -7,6 +7,7 @@ mod jwt;
 
 use crate::auth::{AuthError, Refusal};
 use crate::engine::SubmitError;
+use crate::pb;
 use crate::rpc::validate::{Problem, quoted};
 use crate::store::StoreError;
 use std::collections::HashMap;
@@ -400,6 +401,13 @@ fn refused(Refusal { field, limit, message }: Refusal) -> Status {
         answer.details.set_bad_request(vec![FieldViolation::new(field, message)]);
     }
     answer.status()
+}
+
+/// The status of a call, within the answer of another one.
+pub(crate) fn refusal(error: RpcError) -> pb::Refusal {
+    let status = Status::from(error);
+    let (code, message) = (i32::from(status.code()), status.message().to_owned());
+    pb::Refusal { code, message, details: status.details().to_vec() }
 }
 
 /// Whether a server that follows refused the call and did nothing.

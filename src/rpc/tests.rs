@@ -2,6 +2,7 @@
 
 use crate::client::{Client, ClientError, LeaseStatus, Lost, WatchStream, Watched};
 use crate::pb;
+use crate::pb::lease_service_client::LeaseServiceClient;
 use crate::rpc::testing::{Broker, broker};
 use crate::store::Fault;
 use std::collections::BTreeSet;
@@ -99,9 +100,7 @@ async fn a_stop_ends_a_waiting_call_with_a_word() {
     let broker = broker(1, 1).await;
     let client = broker.client().await;
     active(&client, "a").await;
-    let mut raw = pb::lease_service_client::LeaseServiceClient::connect(format!("http://{}", broker.server.address))
-        .await
-        .unwrap();
+    let mut raw = LeaseServiceClient::connect(format!("http://{}", broker.server.address)).await.unwrap();
     let waiter = tokio::spawn(async move { raw.lease(waiting("b", Duration::from_secs(60))).await });
     let in_line = pb::ListRequest { states: vec![pb::LeaseState::Queued.into()], ..pb::ListRequest::default() };
     while client.list(in_line.clone()).await.unwrap().leases.is_empty() {}
@@ -420,4 +419,45 @@ async fn a_hold_keeps_the_resource_and_breaks_nothing() {
     let request = pb::GetResourceRequest { resource_id: other.resource_id, ..pb::GetResourceRequest::default() };
     let kept = admin.get_resource(request).await.unwrap().into_inner().resource.unwrap();
     assert!(kept.kept_reason.contains("the build of 17"), "{kept:?}");
+}
+
+/// Each id has its own result, in the order of the request, and all are one commit.
+#[tokio::test]
+async fn several_leases_are_renewed_in_one_commit_and_each_has_its_result() {
+    let broker = broker(3, 1).await;
+    let client = broker.client().await;
+    let [first, over, last] = [active(&client, "a").await, active(&client, "b").await, active(&client, "c").await];
+    client.release(&over.id, pb::Outcome::Ok, "").await.unwrap();
+    let never = "lse_00000000000000000000000077".to_owned();
+    let ids = [first.id.clone(), over.id.clone(), never, last.id.clone()];
+    let results = client.renew_all(&ids, Some(Duration::from_secs(50))).await.unwrap();
+    let ends = |lease: &pb::Lease| lease.expires_at.unwrap();
+    let renewed = |n: usize, lease: &pb::Lease| {
+        let now = results[n].as_ref().unwrap();
+        assert_eq!(now.id, lease.id);
+        assert!(now.revision > lease.revision && ends(now).seconds < ends(lease).seconds, "{now:?} {lease:?}");
+    };
+    renewed(0, &first);
+    renewed(3, &last);
+    assert_eq!(ends(results[0].as_ref().unwrap()), ends(results[3].as_ref().unwrap()), "one step of the core");
+    let reason = |n: usize| results[n].as_ref().unwrap_err().reason();
+    assert_eq!((reason(1).as_deref(), reason(2).as_deref()), (Some("LEASE_ENDED"), Some("UNKNOWN_LEASE")));
+    assert!(matches!(results[2], Err(ClientError::NotFound(_))), "{results:?}");
+
+    // The limits, and what excludes each other.
+    let mut api = LeaseServiceClient::connect(format!("http://{}", broker.server.address)).await.unwrap();
+    let many = pb::RenewRequest { lease_ids: vec![first.id.clone(); 1001], ..Default::default() };
+    let both = pb::RenewRequest {
+        lease_id: first.id.clone(),
+        lease_ids: vec![first.id.clone(), "x".into()],
+        ..Default::default()
+    };
+    for (request, fields) in [(many, &["lease_ids"][..]), (both, &["lease_id", "lease_ids[1]"])] {
+        let status = api.renew(request).await.unwrap_err();
+        let found: Vec<String> = crate::client::violations(&status).into_iter().map(|v| v.field).collect();
+        assert!(status.code() == Code::InvalidArgument && found == fields, "{status:?}");
+    }
+    // More than go in one call.
+    let results = client.renew_all(&vec![last.id.clone(); 1001], None).await.unwrap();
+    assert!(results.len() == 1001 && results.iter().all(Result::is_ok));
 }

@@ -33,11 +33,12 @@ pub enum Need {
     Prometheus,
     /// Chromium with its driver, and axe-core by `WHARFINGER_AXE`.
     Chromium,
+    Tmux,
 }
 
 impl Need {
     /// Every need, in the order in which `./test.sh --list` prints them.
-    pub const ALL: [Need; 13] = [
+    pub const ALL: [Need; 14] = [
         Need::Root,
         Need::Sshd,
         Need::Nft,
@@ -51,6 +52,7 @@ impl Need {
         Need::Moto,
         Need::Prometheus,
         Need::Chromium,
+        Need::Tmux,
     ];
 
     /// Its name on the command line of `./test.sh`.
@@ -69,6 +71,7 @@ impl Need {
             Need::Moto => "moto",
             Need::Prometheus => "prometheus",
             Need::Chromium => "chromium",
+            Need::Tmux => "tmux",
         }
     }
 
@@ -88,6 +91,7 @@ impl Need {
             Need::Venv | Need::Moto => "run ./test.sh, which makes the Python environment",
             Need::Prometheus => "run ./test.sh, which unpacks Debian's prometheus",
             Need::Chromium => "run ./test.sh, which installs chromium and chromium-driver and fetches axe-core",
+            Need::Tmux => "apt-get install tmux",
         }
     }
 }

@@ -60,6 +60,7 @@ mod support;
 mod table;
 mod tls;
 mod tokens;
+mod top;
 mod traces;
 mod unix;
 mod upgrade;

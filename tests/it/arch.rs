@@ -50,6 +50,9 @@ fn each_layer_names_only_what_it_may() {
     never_names("src/engine", "prometheus_client");
     never_names("src/http", "sqlx");
     never_names("src/http", "tonic");
+    for drawn in ["tonic", "sqlx", "maud", "ratatui"] {
+        never_names("src/overview", drawn);
+    }
     never_names("client/src", "wharfinger_core");
     // Random numbers come from `client/src/random.rs`.
     never_names("src", "RandomState");

@@ -300,7 +300,7 @@ async fn a_secret_is_in_the_answers_to_its_owner_and_nowhere_else() {
         }
         // A change, not the state: it follows a renewal.
         let resumed = pb::WatchRequest { from_revision: lease.revision, ..named.clone() };
-        let renew = || pb::RenewRequest { lease_id: id.clone(), ttl: None };
+        let renew = || pb::RenewRequest { lease_id: id.clone(), ..Default::default() };
         let renewed = calls.renew(from(OWNER, renew())).await.unwrap().into_inner().lease.unwrap();
         assert_eq!(key(&renewed), Some(MARK));
         assert_eq!(key(&leader.watched(OWNER, resumed.clone(), id).await), Some(MARK));

@@ -82,7 +82,7 @@ impl Holder {
                     return (Vec::new(), later);
                 }
                 let (done, until) = (*until <= now || calm, *until);
-                let mut inputs = Vec::new();
+                let (mut inputs, mut renewals) = (Vec::new(), Vec::new());
                 for row in live {
                     match row.state {
                         LeaseState::Active { .. } if done => inputs.push(self.release(row.id, calm, rng)),
@@ -94,13 +94,21 @@ impl Holder {
                             }
                         }
                         LeaseState::Active { .. } => {
-                            inputs.push(Input::Renew { lease: row.id, caller: self.caller(), ttl: None });
+                            renewals.push(row.id);
                         }
                         LeaseState::Queued | LeaseState::Preparing { .. } if !calm && rng.chance(30) => {
                             inputs.push(self.release(row.id, calm, rng));
                         }
                         LeaseState::Queued | LeaseState::Preparing { .. } | LeaseState::Ended { .. } => {}
                     }
+                }
+                // Some renew one by one, others all at once.
+                let (caller, ttl) = (self.caller(), None);
+                if renewals.len() > 1 && rng.chance(500) {
+                    inputs.push(Input::RenewAll { leases: renewals, caller, ttl });
+                } else {
+                    let each = renewals.into_iter();
+                    inputs.extend(each.map(|lease| Input::Renew { lease, caller: caller.clone(), ttl }));
                 }
                 // Work begins when the lease does; nobody hurries who waits. Some vanish while they wait for the rest of
                 // a set.

@@ -388,6 +388,9 @@ impl World {
             if let Input::Renew { lease, .. } = input {
                 self.oracle.renewed(*lease, self.now);
             }
+            if let Input::RenewAll { leases, .. } = input {
+                leases.iter().for_each(|lease| self.oracle.renewed(*lease, self.now));
+            }
             if let Input::Lease(request) = input {
                 self.oracle.asked_again(&request.request_id, self.now);
             }
@@ -634,6 +637,7 @@ fn is_answer(input: &Input) -> bool {
         | Input::Report { .. }
         | Input::Unreached { .. }
         | Input::Renew { .. }
+        | Input::RenewAll { .. }
         | Input::Admin(_)
         | Input::Notice(_)
         | Input::Configure(_)

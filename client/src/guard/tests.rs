@@ -3,7 +3,7 @@ use crate::testing::{Broker, bookmark, lease, told};
 use tonic::Status;
 
 fn renewed(lease: pb::Lease) -> Result<pb::RenewResponse, Status> {
-    Ok(pb::RenewResponse { lease: Some(lease) })
+    Ok(pb::RenewResponse { lease: Some(lease), results: Vec::new() })
 }
 
 fn active(revision: u64) -> pb::Lease {

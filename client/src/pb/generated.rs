@@ -1026,19 +1026,61 @@ pub struct ReleaseResponse {
 /// Request of LeaseService.Renew.
 #[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
 pub struct RenewRequest {
-    /// Lease.
+    /// Lease. Exclusive with `lease_ids`.
     #[prost(string, tag = "1")]
     pub lease_id: ::prost::alloc::string::String,
     /// New TTL from now on. Absent: that of the request.
     #[prost(message, optional, tag = "2")]
     pub ttl: ::core::option::Option<::prost_types::Duration>,
+    /// Several leases. At most 1,000. A server of API minor version 0 refuses a request without lease_id.
+    #[prost(string, repeated, tag = "3")]
+    pub lease_ids: ::prost::alloc::vec::Vec<::prost::alloc::string::String>,
 }
 /// Answer of LeaseService.Renew.
 #[derive(Clone, PartialEq, ::prost::Message)]
 pub struct RenewResponse {
-    /// The lease.
+    /// The lease. Set for a request with `lease_id`.
     #[prost(message, optional, tag = "1")]
     pub lease: ::core::option::Option<Lease>,
+    /// One for each of `lease_ids`, in their order.
+    #[prost(message, repeated, tag = "2")]
+    pub results: ::prost::alloc::vec::Vec<RenewResult>,
+}
+/// Result of one of several renewals.
+#[derive(Clone, PartialEq, ::prost::Message)]
+pub struct RenewResult {
+    /// Lease of the request.
+    #[prost(string, tag = "1")]
+    pub lease_id: ::prost::alloc::string::String,
+    /// What came of it.
+    #[prost(oneof = "renew_result::Result", tags = "2, 3")]
+    pub result: ::core::option::Option<renew_result::Result>,
+}
+/// Nested message and enum types in `RenewResult`.
+pub mod renew_result {
+    /// What came of it.
+    #[derive(Clone, PartialEq, ::prost::Oneof)]
+    pub enum Result {
+        /// The lease.
+        #[prost(message, tag = "2")]
+        Lease(super::Lease),
+        /// Why the lease was not renewed.
+        #[prost(message, tag = "3")]
+        Refusal(super::Refusal),
+    }
+}
+/// Status that a call of its own would have had.
+#[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
+pub struct Refusal {
+    /// Code of the gRPC status.
+    #[prost(int32, tag = "1")]
+    pub code: i32,
+    /// Message of the status.
+    #[prost(string, tag = "2")]
+    pub message: ::prost::alloc::string::String,
+    /// google.rpc.Status in binary form, with the details of the status: the same bytes as in metadata grpc-status-details-bin.
+    #[prost(bytes = "vec", tag = "3")]
+    pub details: ::prost::alloc::vec::Vec<u8>,
 }
 /// Request of LeaseService.Watch. Filters are ANDed, the values of one filter are ORed. No filter: all leases.
 #[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
@@ -1557,7 +1599,7 @@ pub mod lease_service_client {
                 .insert(GrpcMethod::new("wharfinger.v1.LeaseService", "Release"));
             self.inner.unary(req, path, codec).await
         }
-        /// Extends a lease and the others of its group.
+        /// Extends a lease and the others of its group; with lease_ids several leases, in one commit. Each of these has a result of its own.
         pub async fn renew(
             &mut self,
             request: impl tonic::IntoRequest<super::RenewRequest>,
@@ -1797,7 +1839,7 @@ pub mod lease_service_server {
             &self,
             request: tonic::Request<super::ReleaseRequest>,
         ) -> std::result::Result<tonic::Response<super::ReleaseResponse>, tonic::Status>;
-        /// Extends a lease and the others of its group.
+        /// Extends a lease and the others of its group; with lease_ids several leases, in one commit. Each of these has a result of its own.
         async fn renew(
             &self,
             request: tonic::Request<super::RenewRequest>,

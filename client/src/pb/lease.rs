@@ -1,6 +1,6 @@
 //! The rule by which a client decides: two times of a lease, never its state, so that it survives states of a later version.
 
-use super::{Access, Lease, Resource};
+use super::{Access, Lease, Refusal, Resource};
 use std::collections::BTreeMap;
 
 impl Lease {
@@ -39,6 +39,12 @@ impl Resource {
     /// Returns the access as pairs.
     pub fn access_pairs(&self) -> BTreeMap<String, String> {
         self.access.as_ref().map(Access::pairs).unwrap_or_default()
+    }
+}
+
+impl From<Refusal> for tonic::Status {
+    fn from(refusal: Refusal) -> Self {
+        Self::with_details(refusal.code.into(), refusal.message, refusal.details.into())
     }
 }
 

@@ -25,7 +25,8 @@ impl Core {
             }
             Input::Report { lease, caller, note } => self.on_report(lease, &caller, &note),
             Input::Unreached { lease, caller, note } => self.on_unreached(lease, &caller, &note),
-            Input::Renew { lease, caller, ttl } => self.on_renew(lease, &caller, ttl),
+            Input::Renew { lease, caller, ttl } => self.on_renew(lease, &caller, ttl).map(Reply::Leases),
+            Input::RenewAll { leases, caller, ttl } => Ok(self.on_renew_all(leases, &caller, ttl)),
             Input::Admin(request) => self.on_admin(request),
             Input::Noted { resource, op, handle } => self.on_noted(resource, op, handle),
             Input::Provisioned { resource, op, result } => self.on_provisioned(resource, op, result),

@@ -1,12 +1,30 @@
 //! A holder is still there.
 
-use super::reject;
-use crate::{Caller, Core, LeaseId, LeaseState, Millis, Rejection, RejectionKind, Reply};
+use super::{reject, unknown_lease};
+use crate::{Caller, Core, Lease, LeaseId, LeaseState, Millis, Rejection, RejectionKind, Reply};
 use alloc::format;
 use alloc::string::String;
+use alloc::sync::Arc;
+use alloc::vec::Vec;
 
 impl Core {
-    pub(crate) fn on_renew(&mut self, id: LeaseId, caller: &Caller, ttl: Option<Millis>) -> Result<Reply, Rejection> {
+    /// Renews each of several leases. One that is refused does not keep the others from it.
+    pub(crate) fn on_renew_all(&mut self, ids: Vec<LeaseId>, caller: &Caller, ttl: Option<Millis>) -> Reply {
+        let mut each = Vec::with_capacity(ids.len());
+        for id in ids {
+            let renewed = self.on_renew(id, caller, ttl);
+            each.push(renewed.and_then(|_| self.lease(id).cloned().ok_or_else(|| unknown_lease(id))));
+        }
+        Reply::Each(each)
+    }
+
+    /// Returns the lease and the others of its group.
+    pub(crate) fn on_renew(
+        &mut self,
+        id: LeaseId,
+        caller: &Caller,
+        ttl: Option<Millis>,
+    ) -> Result<Vec<Arc<Lease>>, Rejection> {
         let lease = self.own_lease(id, caller)?;
         match &lease.state {
             LeaseState::Active { .. } => {}
@@ -45,11 +63,11 @@ impl Core {
             let until = self.now().after(self.longest_ttl(row).map_or(wanted, |longest| wanted.min(longest)));
             self.extend(member, until);
         }
-        Ok(Reply::Leases(self.named_first(id)))
+        Ok(self.named_first(id))
     }
 
     /// The limit of the pool that serves a lease.
-    fn longest_ttl(&self, lease: &crate::Lease) -> Option<Millis> {
+    fn longest_ttl(&self, lease: &Lease) -> Option<Millis> {
         lease.pool.as_ref().and_then(|pool| self.pool_entry(pool)).map(|pool| pool.config.max_ttl)
     }
 

@@ -53,6 +53,15 @@ pub enum Input {
         /// The new TTL from now on; `None`: that of the request.
         ttl: Option<Millis>,
     },
+    /// A holder extends several leases. Each has a result of its own.
+    RenewAll {
+        /// The leases.
+        leases: Vec<LeaseId>,
+        /// The caller.
+        caller: Caller,
+        /// The new TTL from now on; `None`: that of each request.
+        ttl: Option<Millis>,
+    },
     /// A request of an operator.
     Admin(AdminRequest),
     /// An adapter that makes a resource writes down what it is about to do in the outside world, or what came of it, so
@@ -142,7 +151,8 @@ impl Input {
             Input::Release { caller, .. }
             | Input::Report { caller, .. }
             | Input::Unreached { caller, .. }
-            | Input::Renew { caller, .. } => Some(caller),
+            | Input::Renew { caller, .. }
+            | Input::RenewAll { caller, .. } => Some(caller),
             Input::Admin(request) => Some(&request.caller),
             Input::Noted { .. }
             | Input::Provisioned { .. }

@@ -74,6 +74,8 @@ pub enum Reply {
     Done,
     /// The leases of a request, or the lease that was renewed or released (with its group).
     Leases(Vec<Arc<Lease>>),
+    /// The result of each lease of an input on several, in its order.
+    Each(Vec<Result<Arc<Lease>, Rejection>>),
     /// The resource of an operator's request.
     Resource(Arc<Resource>),
     /// The pool of an operator's request.

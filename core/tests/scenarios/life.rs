@@ -1,7 +1,9 @@
 //! A lease's life: time to live, renewal, expiry, a paused broker; and the clean-up of its slot.
 
 use crate::world::{Kind, NO_OP, World, copies, inventory, lease_on_copy, want};
-use wharfinger_core::{Blame, Caller, DoubtPolicy, Input, LeaseRequest, LeaseState, Millis, Outcome, PoolConfig};
+use wharfinger_core::{
+    Blame, Caller, DoubtPolicy, Input, LeaseId, LeaseRequest, LeaseState, Millis, Outcome, PoolConfig, Reply,
+};
 
 #[test]
 fn a_holder_that_vanishes_expires_and_leaves_doubt() {
@@ -48,6 +50,26 @@ fn a_holder_that_renews_lives_on() {
     assert_eq!(w.state(lease), "ACTIVE");
     let long = Input::Renew { lease, caller: Caller::sole_tenant("ann"), ttl: Some(Millis::secs(86_400)) };
     assert_eq!(w.step(long).unwrap_err().reason, "TTL_TOO_LONG");
+}
+
+#[test]
+fn one_that_is_refused_keeps_no_other_from_its_renewal() {
+    let mut w = World::new(vec![inventory("hosts", &["h1", "h2", "h3"])]);
+    let leases = [w.lease("hosts"), w.lease("hosts"), w.lease("hosts")];
+    w.all_works();
+    w.release(leases[1], Outcome::Ok);
+    w.pass(Millis::secs(50));
+    let (caller, never) = (Caller::sole_tenant("ann"), LeaseId::new(77));
+    let ids = vec![leases[0], leases[1], never, leases[2]];
+    let before = w.core.revision().0;
+    let Ok(Reply::Each(each)) = w.step(Input::RenewAll { leases: ids, caller, ttl: None }) else { panic!() };
+    let found: Vec<_> = each.iter().map(|one| one.as_ref().map(|row| row.id).map_err(|no| no.reason)).collect();
+    assert_eq!(found, [Ok(leases[0]), Err("LEASE_ENDED"), Err("UNKNOWN_LEASE"), Ok(leases[2])]);
+    assert_eq!(w.core.revision().0 - before, 2, "what is refused changes nothing");
+    w.pass(Millis::secs(50));
+    assert_eq!(w.states(&leases), ["ACTIVE", "RELEASED", "ACTIVE"]);
+    w.pass(Millis::secs(11));
+    assert_eq!(w.states(&leases), ["EXPIRED", "RELEASED", "EXPIRED"]);
 }
 
 #[test]

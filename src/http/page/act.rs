@@ -9,6 +9,7 @@ use super::verb::{Act, Target, word};
 use super::view::{self, ActForm, Preview};
 use crate::auth::{Verb, Verbs, hex};
 use crate::duration;
+use crate::overview;
 use crate::pb;
 use crate::random::random;
 use crate::rpc::{InsideError, RefusalKind};
@@ -167,7 +168,7 @@ impl Ask<'_> {
             Target::Pool(_) | Target::Machine(_) => return Ok((preview, act.target.name().to_owned())),
             Target::Lease(id) => (vec![id.clone()], id.clone()),
             Target::Resource(id) => {
-                let resource = self.resource(id).await?;
+                let resource = overview::resource(&self, id).await?;
                 let name = if resource.item.is_empty() { resource.id.clone() } else { resource.item.clone() };
                 (resource.lease_ids, name)
             }
@@ -177,7 +178,7 @@ impl Ask<'_> {
                 preview.unseen += 1;
                 continue;
             }
-            match self.lease(&id).await? {
+            match overview::lease(&self, &id).await? {
                 None if matches!(act.target, Target::Lease(_)) => {
                     let message = format!("there is no lease {id}");
                     return Err(InsideError { kind: RefusalKind::NotFound, reason: "UNKNOWN_LEASE".into(), message });
@@ -187,7 +188,7 @@ impl Ask<'_> {
                 Some(lease) if lease.ended_at.is_some() => {}
                 Some(lease) if lease.child_resource_id.is_empty() => preview.leases.push(lease),
                 Some(lease) => {
-                    ids.extend(self.resource(&lease.child_resource_id).await?.lease_ids);
+                    ids.extend(overview::resource(&self, &lease.child_resource_id).await?.lease_ids);
                     preview.copies.push(lease.child_resource_id);
                 }
             }

@@ -3,35 +3,21 @@
 //! It calls `List`, `Explain`, `Timeline` and the reads of operators alone: no answer of these has credentials.
 
 use crate::auth::{Verb, Verbs};
-use crate::http::page::part::{instant, seconds};
 use crate::http::page::screen::{EventFilter, LeaseFilter, ResourceFilter, Screen};
 use crate::http::page::verb::Target;
 use crate::http::page::view;
+use crate::overview::{self, LOOK, LOOKED_UP, ROWS, Refused, Source, seconds};
 use crate::pb;
 use crate::rpc::{Inside, InsideCaller, InsideError, RefusalKind};
 use maud::{Markup, html};
-use pb::{LeaseState, ResourceState as State};
+use pb::ResourceState as State;
 
-/// Maximum number of rows of a page.
-const ROWS: i32 = 100;
-/// Maximum number of resources in trouble on *Now*.
-const TROUBLE: i32 = 20;
-/// Maximum number of leases that are looked up one by one for one screen.
-const LOOKED_UP: usize = 12;
-/// Maximum number of requests of the queue that are explained.
-const EXPLAINED: usize = 25;
 /// Maximum number of pages that one search looks at.
 const SEARCHED: usize = 20;
-/// Entries of the trail among which *Now* looks for broken leases.
-const LATEST: i32 = 300;
 /// Maximum number of entries of a story.
 const STORY: i32 = 200;
 /// Maximum number of steps along a chain of replacements, in one direction.
 const CHAIN: usize = 8;
-const HOUR: i64 = 3_600;
-
-/// States that need a look.
-const LOOK: [State; 5] = [State::Suspect, State::Repairing, State::Quarantined, State::Draining, State::Orphaned];
 
 type Answer<T> = Result<T, InsideError>;
 
@@ -54,18 +40,52 @@ pub(crate) struct Ask<'a> {
 
 /// The answer, or `None` where the roles of the caller do not allow the question.
 fn allowed<T>(answer: Answer<T>) -> Answer<Option<T>> {
-    match answer {
-        Ok(answer) => Ok(Some(answer)),
-        Err(error) if error.kind == RefusalKind::NotAllowed => Ok(None),
-        Err(error) => Err(error),
-    }
+    overview::allowed::<Ask<'_>, T>(answer)
 }
 
-/// The answer, or `None` where the caller may not ask or there is nothing by that name.
-fn found<T>(answer: Answer<T>) -> Answer<Option<T>> {
-    match answer {
-        Err(error) if error.kind == RefusalKind::NotFound => Ok(None),
-        answer => allowed(answer),
+impl Source for Ask<'_> {
+    type Error = InsideError;
+
+    fn refused(error: &InsideError) -> Refused {
+        match error.kind {
+            RefusalKind::NotAllowed => Refused::NotAllowed,
+            RefusalKind::NotFound => Refused::NotFound,
+            RefusalKind::Unknown | RefusalKind::Request | RefusalKind::Unavailable | RefusalKind::Internal => {
+                Refused::Otherwise
+            }
+        }
+    }
+
+    async fn leaderless(&self) -> Answer<bool> {
+        let standing = self.inside.standing();
+        Ok(!standing.leads && standing.leader.is_none())
+    }
+
+    async fn list_pools(&self) -> Answer<pb::ListPoolsResponse> {
+        self.inside.list_pools(self.caller, pb::ListPoolsRequest { min_revision: self.since }).await
+    }
+
+    async fn list_resources(&self, request: pb::ListResourcesRequest) -> Answer<pb::ListResourcesResponse> {
+        let request = pb::ListResourcesRequest { min_revision: self.since, ..request };
+        self.inside.list_resources(self.caller, request).await
+    }
+
+    async fn get_resource(&self, request: pb::GetResourceRequest) -> Answer<pb::GetResourceResponse> {
+        let request = pb::GetResourceRequest { min_revision: self.since, ..request };
+        self.inside.get_resource(self.caller, request).await
+    }
+
+    async fn events(&self, request: pb::EventsRequest) -> Answer<pb::EventsResponse> {
+        self.inside.events(self.caller, pb::EventsRequest { min_revision: self.since, ..request }).await
+    }
+
+    async fn list(&self, request: pb::ListRequest) -> Answer<pb::ListResponse> {
+        self.inside.list(self.caller, pb::ListRequest { min_revision: self.since, ..request }).await
+    }
+
+    async fn explain(&self, lease: &str) -> Answer<pb::ExplainResponse> {
+        let request = pb::ExplainRequest { lease_id: lease.to_owned(), min_revision: self.since };
+        self.inside.explain(self.caller, request).await
     }
 }
 
@@ -77,21 +97,21 @@ impl Ask<'_> {
     pub(crate) async fn screen(self, screen: &Screen) -> Answer<Shown> {
         let shown = |title: &str, main: Markup| Shown { title: title.to_owned(), main };
         Ok(match screen {
-            Screen::Now => shown("Now", view::now(&self.now().await?)),
+            Screen::Now => shown("Now", view::now(&overview::now(&self).await?)),
             Screen::Pools => {
-                let told = self.pools().await?;
+                let told = self.list_pools().await?;
                 shown("Pools", view::pools(&told.pools))
             }
             Screen::Pool(name) => shown(&format!("Pool {name}"), view::pool(&self.pool(name).await?)),
             Screen::Resources(filter) => shown("Resources", view::resources(&self.resources(filter).await?)),
             Screen::Resource { id, span } => {
-                let resource = self.resource(id).await?;
+                let resource = overview::resource(&self, id).await?;
                 let name = if resource.item.is_empty() { resource.id.clone() } else { resource.item.clone() };
                 let story =
                     allowed(self.story(pb::TimelineRequest { resource_id: resource.id.clone(), ..story() }).await)?;
                 let mut leases = Vec::new();
                 for id in resource.lease_ids.iter().take(LOOKED_UP) {
-                    leases.extend(self.lease(id).await?);
+                    leases.extend(overview::lease(&self, id).await?);
                 }
                 let actions = match resource.state() {
                     State::Gone => html! {},
@@ -102,7 +122,7 @@ impl Ask<'_> {
             }
             Screen::Leases(filter) => shown("Leases", view::leases(&self.leases(filter).await?)),
             Screen::Lease(id) => shown("Lease", view::lease(&self.one_lease(id).await?)),
-            Screen::Queue { pool } => shown("Queue", view::queue(&self.queue(pool).await?)),
+            Screen::Queue { pool } => shown("Queue", view::queue(&overview::queue(&self, pool).await?)),
             Screen::Events(filter) => shown("Events", view::events(&self.events(filter).await?)),
             Screen::Servers => shown("Servers", view::servers(&self.servers().await?)),
         })
@@ -113,122 +133,11 @@ impl Ask<'_> {
         view::verbs(target, &|verb: Verb| self.verbs.has(verb))
     }
 
-    async fn pools(self) -> Answer<pb::ListPoolsResponse> {
-        self.inside.list_pools(self.caller, pb::ListPoolsRequest { min_revision: self.since }).await
-    }
-
-    async fn now(self) -> Answer<view::Now> {
-        let told = allowed(self.pools().await)?;
-        let (pools, warnings) = told.map_or((None, Vec::new()), |told| (Some(told.pools), told.warnings));
-        // A walk over all resources is for farms where some need a look.
-        let any = |pool: &pb::Pool| pool.resources.iter().any(|count| LOOK.contains(&count.state()) && count.count > 0);
-        let troubled: Vec<String> =
-            pools.iter().flatten().filter(|pool| any(pool)).map(|pool| pool.name.clone()).collect();
-        let trouble = match troubled.is_empty() && pools.is_some() {
-            true => Some((Vec::new(), false)),
-            false => self.trouble(troubled, TROUBLE).await?,
-        };
-        let hits = self.hits(trouble.iter().flat_map(|(list, _)| list)).await?;
-        let waiting = self.waiting("", ROWS).await?;
-        let said = self.explained(&waiting.leases, EXPLAINED).await?;
-        let unmet = said.into_iter().filter(|said| !said.satisfiable && said.position > 0).collect();
-        let broken = self.broken().await?;
-        Ok(view::Now { standing: self.inside.standing(), pools, warnings, trouble, hits, unmet, broken })
-    }
-
-    /// Resources that need a look, and whether there are more.
-    async fn trouble(self, pools: Vec<String>, rows: i32) -> Answer<Option<(Vec<pb::Resource>, bool)>> {
-        let request = pb::ListResourcesRequest {
-            pools,
-            states: LOOK.map(i32::from).to_vec(),
-            page_size: rows,
-            min_revision: self.since,
-            ..pb::ListResourcesRequest::default()
-        };
-        let told = allowed(self.inside.list_resources(self.caller, request).await)?;
-        Ok(told.map(|told| (told.resources, !told.next_page_token.is_empty())))
-    }
-
-    /// The holders of leases on resources, and on the copies that lie on them.
-    async fn hits(self, resources: impl Iterator<Item = &pb::Resource>) -> Answer<Vec<view::Hit>> {
-        let mut hits = Vec::new();
-        let mut left = LOOKED_UP;
-        for resource in resources {
-            let mut ids: Vec<String> = resource.lease_ids.clone();
-            while let Some(id) = ids.pop() {
-                if left == 0 {
-                    return Ok(hits);
-                }
-                left -= 1;
-                let Some(lease) = self.lease(&id).await? else { continue };
-                if lease.child_resource_id.is_empty() {
-                    hits.push(view::Hit { resource: resource.id.clone(), lease: lease.id, holder: lease.holder });
-                    continue;
-                }
-                let copy = found(self.resource(&lease.child_resource_id).await)?;
-                ids.extend(copy.map(|copy| copy.lease_ids).unwrap_or_default());
-            }
-        }
-        Ok(hits)
-    }
-
-    /// One lease, without credentials. `None`: there is none in the caller's view.
-    pub(crate) async fn lease(self, id: &str) -> Answer<Option<pb::Lease>> {
-        let request = pb::ExplainRequest { lease_id: id.to_owned(), min_revision: self.since };
-        Ok(found(self.inside.explain(self.caller, request).await)?.and_then(|said| said.lease))
-    }
-
-    async fn explained(self, leases: &[pb::Lease], limit: usize) -> Answer<Vec<pb::ExplainResponse>> {
-        let mut all = Vec::new();
-        for lease in leases.iter().take(limit) {
-            let request = pb::ExplainRequest { lease_id: lease.id.clone(), min_revision: self.since };
-            all.extend(found(self.inside.explain(self.caller, request).await)?);
-        }
-        Ok(all)
-    }
-
-    /// The leases that broke within the last hour, the latest ones, and their number.
-    async fn broken(self) -> Answer<Option<(Vec<pb::Lease>, usize)>> {
-        let request = pb::EventsRequest {
-            newest_first: true,
-            page_size: LATEST,
-            min_revision: self.since,
-            ..pb::EventsRequest::default()
-        };
-        let Some(told) = allowed(self.inside.events(self.caller, request).await)? else { return Ok(None) };
-        let since = seconds() - HOUR;
-        let recent = |event: &&pb::Event| {
-            event.kind == "lease.broken" && instant(event.at.as_ref()).is_some_and(|at| at.as_second() >= since)
-        };
-        let ids: Vec<&str> = told.events.iter().filter(recent).map(|event| &*event.lease_id).collect();
-        let mut leases = Vec::new();
-        for id in ids.iter().take(LOOKED_UP) {
-            leases.extend(self.lease(id).await?);
-        }
-        // The lease that holds a copy on its host breaks with it, and is no one's work.
-        let all = leases.len();
-        leases.retain(|lease: &pb::Lease| lease.child_resource_id.is_empty());
-        let count = ids.len() - (all - leases.len());
-        Ok(Some((leases, count)))
-    }
-
-    /// The oldest requests that wait. Empty where the caller may not list leases.
-    async fn waiting(self, pool: &str, rows: i32) -> Answer<pb::ListResponse> {
-        let request = pb::ListRequest {
-            pools: Some(pool).filter(|pool| !pool.is_empty()).map(str::to_owned).into_iter().collect(),
-            states: vec![LeaseState::Queued.into()],
-            page_size: rows,
-            min_revision: self.since,
-            ..pb::ListRequest::default()
-        };
-        Ok(allowed(self.inside.list(self.caller, request).await)?.unwrap_or_default())
-    }
-
     async fn pool(self, name: &str) -> Answer<view::OnePool> {
         let request = pb::GetPoolRequest { name: name.to_owned(), min_revision: self.since };
         let pool = self.inside.get_pool(self.caller, request).await?.pool.unwrap_or_default();
-        let trouble = self.trouble(vec![name.to_owned()], ROWS).await?.unwrap_or_default().0;
-        let waiting = self.waiting(name, 10).await?.leases;
+        let trouble = overview::trouble(&self, vec![name.to_owned()], ROWS).await?.unwrap_or_default().0;
+        let waiting = overview::waiting(&self, name, 10).await?.leases;
         let request = pb::EventsRequest {
             pool: name.to_owned(),
             newest_first: true,
@@ -241,7 +150,7 @@ impl Ask<'_> {
     }
 
     async fn resources(self, filter: &ResourceFilter) -> Answer<view::Resources> {
-        let names = allowed(self.pools().await)?.unwrap_or_default().pools;
+        let names = allowed(self.list_pools().await)?.unwrap_or_default().pools;
         let states = match &*filter.state {
             "trouble" => LOOK.to_vec(),
             word => view::resource_states().filter(|(_, name)| name == word).map(|(state, _)| state).collect(),
@@ -261,12 +170,12 @@ impl Ask<'_> {
             pools: names.iter().map(|pool| pool.name.clone()).collect(),
         };
         if filter.text.is_empty() {
-            let page = self.inside.list_resources(self.caller, request).await?;
+            let page = self.list_resources(request).await?;
             return Ok(told(page.resources, page.next_page_token, None));
         }
         let (mut list, mut looked) = (Vec::new(), 0);
         for _ in 0..SEARCHED {
-            let page = self.inside.list_resources(self.caller, request.clone()).await?;
+            let page = self.list_resources(request.clone()).await?;
             looked += page.resources.len();
             list.extend(page.resources.into_iter().filter(|resource| has(resource, &filter.text)));
             request.page_token = page.next_page_token;
@@ -275,16 +184,6 @@ impl Ask<'_> {
             }
         }
         Ok(told(list, request.page_token, Some(looked)))
-    }
-
-    /// A resource, by its id or the name of its machine.
-    pub(crate) async fn resource(self, id: &str) -> Answer<pb::Resource> {
-        let (resource_id, machine) = match id.starts_with("res_") {
-            true => (id.to_owned(), String::new()),
-            false => (String::new(), id.to_owned()),
-        };
-        let request = pb::GetResourceRequest { resource_id, machine, min_revision: self.since };
-        Ok(self.inside.get_resource(self.caller, request).await?.resource.unwrap_or_default())
     }
 
     async fn story(self, request: pb::TimelineRequest) -> Answer<pb::TimelineResponse> {
@@ -316,7 +215,9 @@ impl Ask<'_> {
     async fn one_lease(self, id: &str) -> Answer<view::OneLease> {
         let request = pb::ExplainRequest { lease_id: id.to_owned(), min_revision: self.since };
         let said = self.inside.explain(self.caller, request).await?;
-        let story = found(self.story(pb::TimelineRequest { lease_id: id.to_owned(), ..story() }).await)?;
+        let story = overview::found::<Ask<'_>, _>(
+            self.story(pb::TimelineRequest { lease_id: id.to_owned(), ..story() }).await,
+        )?;
         let own = said.lease.clone().unwrap_or_default();
         let mut before = self.chain(own.replaces_id, |lease| lease.replaces_id.clone()).await?;
         before.reverse();
@@ -334,18 +235,11 @@ impl Ask<'_> {
     async fn chain(self, first: String, next: impl Fn(&pb::Lease) -> String) -> Answer<Vec<pb::Lease>> {
         let (mut chain, mut id) = (Vec::new(), first);
         while !id.is_empty() && chain.len() < CHAIN {
-            let Some(lease) = self.lease(&id).await? else { break };
+            let Some(lease) = overview::lease(&self, &id).await? else { break };
             id = next(&lease);
             chain.push(lease);
         }
         Ok(chain)
-    }
-
-    async fn queue(self, pool: &str) -> Answer<view::Queue> {
-        let page = self.waiting(pool, ROWS).await?;
-        let said = self.explained(&page.leases, EXPLAINED).await?;
-        let more = !page.next_page_token.is_empty();
-        Ok(view::Queue { pool: pool.to_owned(), list: page.leases, more, said })
     }
 
     async fn events(self, filter: &EventFilter) -> Answer<view::Events> {
@@ -379,7 +273,7 @@ impl Ask<'_> {
 
     async fn servers(self) -> Answer<view::Servers> {
         let server = self.inside.get_server(self.caller, pb::GetServerRequest {}).await?;
-        let warnings = allowed(self.pools().await)?.map(|told| told.warnings).unwrap_or_default();
+        let warnings = allowed(self.list_pools().await)?.map(|told| told.warnings).unwrap_or_default();
         Ok(view::Servers { standing: self.inside.standing(), server, warnings })
     }
 }

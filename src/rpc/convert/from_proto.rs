@@ -19,6 +19,8 @@ const MAX_REQUEST_ID: usize = 128;
 pub(crate) const MAX_COUNT: u32 = 64;
 /// Maximum number of claims of a request.
 pub(crate) const MAX_CLAIMS: usize = 64;
+/// Maximum number of leases of a renewal.
+pub(crate) const MAX_RENEWALS: usize = 1000;
 const PRIORITY: std::ops::RangeInclusive<i32> = -100..=100;
 const DEFAULT_PAGE: u16 = 100;
 /// Maximum number of entries of a page.
@@ -159,13 +161,34 @@ pub(crate) fn report(request: &pb::ReportRequest, caller: Caller) -> Result<(Lea
     Ok((lease, input))
 }
 
-/// A renewal by a holder.
-pub(crate) fn renew(request: &pb::RenewRequest, caller: Caller) -> Result<(LeaseId, Input), RpcError> {
+/// The leases of a renewal.
+#[derive(Debug)]
+pub(crate) enum Renewal {
+    /// One lease.
+    One(LeaseId),
+    /// Several leases.
+    Several(Vec<LeaseId>),
+}
+
+/// A renewal by a holder, and the new TTL.
+pub(crate) fn renew(request: &pb::RenewRequest) -> Result<(Renewal, Option<Millis>), RpcError> {
     let mut p = Problems::default();
-    let lease = p.id("lease_id", &request.lease_id);
     let ttl = p.span("ttl", request.ttl.as_ref(), &Span::LONG);
-    let lease = p.found(lease)?;
-    Ok((lease, Input::Renew { lease, caller, ttl }))
+    if request.lease_ids.is_empty() {
+        let lease = p.id("lease_id", &request.lease_id);
+        let lease = p.found(lease)?;
+        return Ok((Renewal::One(lease), ttl));
+    }
+    if !request.lease_id.is_empty() {
+        p.add("lease_id", "excludes lease_ids; set one of them");
+    }
+    if request.lease_ids.len() > MAX_RENEWALS {
+        p.add("lease_ids", format!("has {} leases; at most {MAX_RENEWALS}", request.lease_ids.len()));
+    }
+    // Ids beyond the limit are not read.
+    let ids = request.lease_ids.iter().take(MAX_RENEWALS).enumerate();
+    let ids = ids.filter_map(|(n, id)| p.id(format!("lease_ids[{n}]"), id)).collect();
+    p.finish((Renewal::Several(ids), ttl))
 }
 
 /// The id of a request that has no other field.

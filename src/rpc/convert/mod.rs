@@ -4,9 +4,9 @@ mod from_proto;
 mod to_proto;
 
 pub(crate) use from_proto::{
-    About, Listing, MAX_CLAIMS, MAX_COUNT, MAX_PAGE, OnResource, OnResourceOrPool, ResourceListing, Target, Watching,
-    break_lease, drain, events, get_resource, hold, id, lease, list, list_resources, on_resource, on_resource_or_pool,
-    release, renew, report, timeline, watch,
+    About, Listing, MAX_CLAIMS, MAX_COUNT, MAX_PAGE, OnResource, OnResourceOrPool, Renewal, ResourceListing, Target,
+    Watching, break_lease, drain, events, get_resource, hold, id, lease, list, list_resources, on_resource,
+    on_resource_or_pool, release, renew, report, timeline, watch,
 };
 pub(crate) use to_proto::{
     bookmark, credentials, entry, event, explanation, item as tell_item, lease as tell_lease, lease_state,

@@ -72,7 +72,7 @@ async fn what_decides_is_done_by_the_leader_and_read_here() {
     assert!(answer.revision >= lease.revision);
     assert_eq!(answer.lease.unwrap(), lease);
     // A refusal comes back with all that it says.
-    let asked = pb::RenewRequest { lease_id: "lse_00000000000000000000000000".into(), ttl: None };
+    let asked = pb::RenewRequest { lease_id: "lse_00000000000000000000000000".into(), ..Default::default() };
     let through = pair.api.renew(asked.clone()).await.unwrap_err();
     let direct = client(&pair.leader.server).await.renew(asked).await.unwrap_err();
     assert_eq!((through.code(), through.message()), (direct.code(), direct.message()));

@@ -118,7 +118,7 @@ async fn ask(world: &World, by: &Bearer, mark: &str, leases: &[String], resource
             ask!(api.get(pb::GetRequest { lease_id: lease_id.clone(), min_revision: 0 }));
             ask!(api.explain(pb::ExplainRequest { lease_id: lease_id.clone(), min_revision: 0 }));
             ask!(api.timeline(pb::TimelineRequest { lease_id: lease_id.clone(), ..Default::default() }));
-            ask!(api.renew(pb::RenewRequest { lease_id: lease_id.clone(), ttl: None }));
+            ask!(api.renew(pb::RenewRequest { lease_id: lease_id.clone(), ..Default::default() }));
             ask!(api.report(pb::ReportRequest { lease_id: lease_id.clone(), note: note.clone(), unreached: true }));
             ask!(admin.events(pb::EventsRequest { lease_id: lease_id.clone(), ..Default::default() }));
             let request = pb::WatchRequest { lease_ids: vec![lease_id], ..Default::default() };

@@ -70,7 +70,7 @@ const KEEPS: [&str; 11] = [WHO, NO, NO, NO, OK, MAY, MAY, NOT, MAY, MAY, MAY];
 /// Methods of the caller to itself.
 const ITSELF: [&str; 11] = [WHO, OK, OK, OK, OK, OK, OK, OK, OK, OK, OK];
 
-const TABLE: [Row; 34] = [
+const TABLE: [Row; 35] = [
     ("LeaseService/Lease", [WHO, OK, OK, OK, OK, MAY, MAY, OK, MAY, MAY, MAY]),
     ("LeaseService/Release", [WHO, NO, NO, NO, OK, MAY, OK, NOT, MAY, MAY, MAY]),
     ("LeaseService/Renew", KEEPS),
@@ -104,13 +104,15 @@ const TABLE: [Row; 34] = [
     ("AdminService/Events", LISTS),
     ("TrustService/WhoAmI", ITSELF),
     ("TrustService/CanI", ITSELF),
+    ("LeaseService/Renew of several", KEEPS),
     // Not of a lease, but of a resource that several tenants share.
     ("LeaseService/Timeline of a resource", OPERATORS),
     ("AdminService/Hold of a lease", [WHO, MAY, MAY, MAY, MAY, MAY, MAY, OK, OK, NO, MAY]),
 ];
 
 /// Rows that ask a method in a second way.
-const AGAIN: [&str; 2] = ["LeaseService/Timeline of a resource", "AdminService/Hold of a lease"];
+const AGAIN: [&str; 3] =
+    ["LeaseService/Renew of several", "LeaseService/Timeline of a resource", "AdminService/Hold of a lease"];
 
 #[test]
 fn each_method_has_a_row() {
@@ -142,7 +144,16 @@ async fn call(server: &Server, by: &Bearer, method: &str, lease: &pb::Lease, req
             outcome: pb::Outcome::Ok.into(),
             ..Default::default()
         })),
-        "LeaseService/Renew" => done!(leases.renew(pb::RenewRequest { lease_id, ttl: None })),
+        "LeaseService/Renew" => done!(leases.renew(pb::RenewRequest { lease_id, ..Default::default() })),
+        "LeaseService/Renew of several" => {
+            let request = pb::RenewRequest { lease_ids: vec![lease_id], ..Default::default() };
+            let results = leases.renew(by.call(request)).await?.into_inner().results;
+            match results.into_iter().next().and_then(|first| first.result) {
+                Some(pb::renew_result::Result::Lease(_)) => Ok(()),
+                Some(pb::renew_result::Result::Refusal(refusal)) => Err(refusal.into()),
+                None => panic!("a lease has no result"),
+            }
+        }
         "LeaseService/Report" => done!(leases.report(pb::ReportRequest { lease_id, ..Default::default() })),
         "LeaseService/Login" => done!(leases.login(pb::LoginRequest { lease_id, public_key: String::new() })),
         "LeaseService/Watch" => {

@@ -192,7 +192,12 @@ async fn a_release_and_a_renewal_beyond_a_limit_change_nothing() {
         world.leader.lease.clone().release(ci.call(request)).await
     };
     let renew = async |ttl| {
-        world.leader.lease.clone().renew(ci.call(pb::RenewRequest { lease_id: alone.id.clone(), ttl })).await
+        world
+            .leader
+            .lease
+            .clone()
+            .renew(ci.call(pb::RenewRequest { lease_id: alone.id.clone(), ttl, ..Default::default() }))
+            .await
     };
     let limit = |field: &str| ("PermissionDenied LIMIT".to_owned(), field.to_owned());
     assert_eq!(violation(renew(seconds(121)).await), limit("ttl"));
@@ -319,8 +324,12 @@ async fn a_reload_that_takes_a_part_away_ends_what_it_narrows_and_leaves_the_res
         assert_eq!(outcome::<()>(Err(end)), "PermissionDenied NO_LONGER_ALLOWED");
     }
     // Its lease is its own, and cannot be kept any longer.
-    let renewed =
-        world.leader.lease.clone().renew(ci.call(pb::RenewRequest { lease_id: held.id.clone(), ttl: None })).await;
+    let renewed = world
+        .leader
+        .lease
+        .clone()
+        .renew(ci.call(pb::RenewRequest { lease_id: held.id.clone(), ..Default::default() }))
+        .await;
     assert_eq!(outcome(renewed), "PermissionDenied NOT_ALLOWED");
     let release = pb::ReleaseRequest { lease_id: held.id, outcome: pb::Outcome::Ok.into(), ..Default::default() };
     assert_eq!(outcome(world.leader.lease.clone().release(ci.call(release)).await), "OK");

@@ -1,7 +1,9 @@
 //! A tar stream of a host, unpacked here. The host is not trusted: an entry that would leave the directory, or that is neither a
 //! file nor a directory, is left out. Nothing has its place before the end of the attempt is known.
 
-use rustix::fs::{AtFlags, Mode, OFlags, mkdirat, open, openat, renameat, unlinkat};
+use rustix::fs::{
+    AtFlags, Dir, FlockOperation, Mode, OFlags, flock, fstat, mkdirat, open, openat, renameat, statat, unlinkat,
+};
 use rustix::io::Errno;
 use std::cell::Cell;
 use std::collections::HashMap;
@@ -206,10 +208,25 @@ impl Staged {
         std::fs::create_dir_all(to).map_err(|error| format!("{} cannot be made: {error}", to.display()))?;
         // The user names this one; a link is the user's own.
         let root = open(to, OFlags::DIRECTORY | OFlags::RDONLY | OFlags::CLOEXEC, Mode::empty()).map_err(failed)?;
-        let aside_name = format!(".wharfinger-{name}-{}", std::process::id());
-        mkdirat(&root, &aside_name, Mode::RWXU).map_err(failed)?;
-        let aside = openat(&root, &aside_name, DIRECTORY, Mode::empty()).map_err(failed)?;
-        Ok(Self { root, aside, aside_name, entries: Vec::new(), faults: Faults::default() })
+        sweep(&root);
+        let aside_name = format!("{ASIDE}{name}-{}", std::process::id());
+        let mut tried = 0;
+        loop {
+            let made = mkdirat(&root, &aside_name, Mode::RWXU)
+                .and_then(|()| openat(&root, &aside_name, DIRECTORY, Mode::empty()))
+                .and_then(|aside| locked(&root, &aside, &aside_name).map(|()| aside));
+            match made {
+                Ok(aside) => {
+                    return Ok(Self { root, aside, aside_name, entries: Vec::new(), faults: Faults::default() });
+                }
+                // Another fetch took it for one that was left over, before it was locked, and removes it.
+                Err(Errno::EXIST | Errno::NOENT | Errno::WOULDBLOCK) if tried < BEGIN_TRIES => {
+                    tried += 1;
+                    std::thread::sleep(BEGIN_PAUSE);
+                }
+                Err(error) => return Err(failed(error)),
+            }
+        }
     }
 
     /// A new file for a content. Of the mode only the right to execute is taken; set-id bits are not.
@@ -283,13 +300,57 @@ const DIRECTORY: OFlags = OFlags::DIRECTORY.union(OFlags::RDONLY).union(OFlags::
 
 impl Drop for Staged {
     fn drop(&mut self) {
-        if let Ok(names) = rustix::fs::Dir::read_from(&self.aside) {
-            for name in names.flatten() {
-                let _ = unlinkat(&self.aside, name.file_name(), AtFlags::empty());
-            }
-        }
-        let _ = unlinkat(&self.root, &self.aside_name, AtFlags::REMOVEDIR);
+        remove(&self.root, &self.aside, self.aside_name.as_ref());
     }
+}
+
+/// How the name of a directory for received files begins.
+const ASIDE: &str = ".wharfinger-";
+/// Maximum number of tries to make one, and the pause between two.
+const BEGIN_TRIES: u32 = 50;
+const BEGIN_PAUSE: std::time::Duration = std::time::Duration::from_millis(20);
+
+/// Locks a directory of this name, for as long as it is open: a process that is killed leaves it without a lock.
+///
+/// # Errors
+/// Another process has the lock, or the directory is no longer there.
+fn locked(root: &OwnedFd, aside: &OwnedFd, name: &str) -> Result<(), Errno> {
+    flock(aside, FlockOperation::NonBlockingLockExclusive)?;
+    let (own, there) = (fstat(aside)?, statat(root, name, AtFlags::SYMLINK_NOFOLLOW)?);
+    if (own.st_dev, own.st_ino) == (there.st_dev, there.st_ino) { Ok(()) } else { Err(Errno::NOENT) }
+}
+
+/// Removes the directories that killed processes have left in this one.
+fn sweep(root: &OwnedFd) {
+    let Ok(names) = Dir::read_from(root) else { return };
+    for name in names.flatten() {
+        let name = OsStr::from_bytes(name.file_name().to_bytes());
+        let Some(Ok(aside)) = is_aside(name).then(|| openat(root, name, DIRECTORY, Mode::empty())) else { continue };
+        // One that is locked is in use.
+        if flock(&aside, FlockOperation::NonBlockingLockExclusive).is_ok() {
+            remove(root, &aside, name);
+        }
+    }
+}
+
+/// Whether a name is that of a directory for received files: of a lease, by a process.
+fn is_aside(name: &OsStr) -> bool {
+    let parts = name.to_str().and_then(|name| name.strip_prefix(ASIDE)?.strip_prefix("lse_")?.rsplit_once('-'));
+    parts.is_some_and(|(lease, process)| {
+        lease.bytes().all(|b| b.is_ascii_alphanumeric())
+            && !process.is_empty()
+            && process.bytes().all(|b| b.is_ascii_digit())
+    })
+}
+
+/// Removes a directory for received files with its files, which have numbers for names.
+fn remove(root: &OwnedFd, aside: &OwnedFd, name: &OsStr) {
+    if let Ok(names) = Dir::read_from(aside) {
+        for name in names.flatten().filter(|name| name.file_name().to_bytes().iter().all(u8::is_ascii_digit)) {
+            let _ = unlinkat(aside, name.file_name(), AtFlags::empty());
+        }
+    }
+    let _ = unlinkat(root, name, AtFlags::REMOVEDIR);
 }
 
 #[cfg(test)]
@@ -336,6 +397,57 @@ mod tests {
             std::fs::read_dir(folder).unwrap().map(|e| e.unwrap().file_name().to_string_lossy().into_owned()).collect();
         names.sort();
         names
+    }
+
+    #[test]
+    fn what_a_killed_fetch_has_left_is_removed_by_the_next_one_and_nothing_else() {
+        let folder = tempfile::tempdir().unwrap();
+        let begin = |lease: &str| Staged::begin(folder.path(), lease).unwrap();
+        let under_way = begin("lse_1");
+        under_way.content(0, false).unwrap();
+        let left = folder.path().join(".wharfinger-lse_2-77");
+        std::fs::create_dir(&left).unwrap();
+        std::fs::write(left.join("0"), "x").unwrap();
+        std::fs::write(left.join("1"), "y").unwrap();
+        // Not of a fetch: other names, a file, a link, a file that no fetch makes.
+        for other in
+            [".wharfinger-lse_3", ".wharfinger-lse_3-", ".wharfinger-lse_3-x", ".wharfinger-other-3", "lse_3-3"]
+        {
+            std::fs::create_dir(folder.path().join(other)).unwrap();
+        }
+        std::fs::write(folder.path().join(".wharfinger-lse_4-4"), "").unwrap();
+        symlink(folder.path().join("lse_3-3"), folder.path().join(".wharfinger-lse_5-5")).unwrap();
+        std::fs::create_dir(folder.path().join(".wharfinger-lse_6-6")).unwrap();
+        std::fs::write(folder.path().join(".wharfinger-lse_6-6/mine"), "").unwrap();
+        let before = names(folder.path());
+        let second = begin("lse_7");
+        let mut wanted: Vec<String> = before.into_iter().filter(|name| name != ".wharfinger-lse_2-77").collect();
+        wanted.push(second.aside_name.clone());
+        wanted.sort();
+        assert_eq!(names(folder.path()), wanted);
+        drop(second);
+        let own = under_way.aside_name.clone();
+        assert!(folder.path().join(&own).join("0").exists());
+        drop(under_way);
+        assert!(!folder.path().join(own).exists());
+    }
+
+    #[test]
+    fn fetches_that_begin_at_once_do_not_remove_one_another() {
+        let folder = tempfile::tempdir().unwrap();
+        std::thread::scope(|scope| {
+            for n in 0..8 {
+                let folder = &folder;
+                scope.spawn(move || {
+                    for _ in 0..50 {
+                        let staged = Staged::begin(folder.path(), &format!("lse_{n}")).unwrap();
+                        staged.content(0, false).unwrap();
+                        assert!(folder.path().join(&staged.aside_name).join("0").exists());
+                    }
+                });
+            }
+        });
+        assert!(names(folder.path()).is_empty());
     }
 
     #[test]

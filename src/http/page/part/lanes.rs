@@ -1,5 +1,7 @@
 //! Lanes of time: bars from one moment to another, and marks. The same is in a table below them, for those who do not see them.
 
+use crate::http::page::screen::Screen;
+use crate::overview::{Lane, Tone};
 use maud::{Markup, html};
 
 /// Width of the lanes, in units of the drawing.
@@ -10,26 +12,16 @@ const GAP: usize = 6;
 /// Width of the names.
 const NAMES: i64 = 90;
 
-/// A bar or a mark.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub(crate) struct Mark {
-    /// Milliseconds of the Unix epoch.
-    pub(crate) from: i64,
-    /// The end. `None`: it is a moment.
-    pub(crate) to: Option<i64>,
-    /// The class of its colour.
-    pub(crate) class: &'static str,
-    /// The text for people, with every character visible.
-    pub(crate) title: String,
-    /// The address that it leads to. Empty: none.
-    pub(crate) url: String,
-}
-
-/// A lane.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub(crate) struct Lane {
-    pub(crate) name: String,
-    pub(crate) marks: Vec<Mark>,
+/// The class of a colour.
+fn class(tone: Tone) -> &'static str {
+    match tone {
+        Tone::Good => "good",
+        Tone::Busy => "busy",
+        Tone::Bad => "bad",
+        Tone::Kept => "kept",
+        Tone::None => "none",
+        Tone::Said => "said",
+    }
 }
 
 /// The lanes of a span of time, in milliseconds of the Unix epoch.
@@ -48,11 +40,11 @@ pub(crate) fn lanes(from: i64, to: i64, list: &[Lane]) -> Markup {
                     @let drawn = html! {
                         title { (mark.title) }
                         @match mark.to {
-                            Some(end) => { rect.(mark.class) x=(x) y=(y) width=((place(end) - x).max(2)) height=(HEIGHT) {} }
-                            None => { circle.(mark.class) cx=(x) cy=(y + HEIGHT / 2) r="5" {} }
+                            Some(end) => { rect.(class(mark.tone)) x=(x) y=(y) width=((place(end) - x).max(2)) height=(HEIGHT) {} }
+                            None => { circle.(class(mark.tone)) cx=(x) cy=(y + HEIGHT / 2) r="5" {} }
                         }
                     };
-                    @if mark.url.is_empty() { g { (drawn) } } @else { a href=(mark.url) aria-label=(mark.title) { (drawn) } }
+                    @if mark.lease.is_empty() { g { (drawn) } } @else { a href=(Screen::Lease(mark.lease.clone()).url()) aria-label=(mark.title) { (drawn) } }
                 }
             }
         }
@@ -62,11 +54,12 @@ pub(crate) fn lanes(from: i64, to: i64, list: &[Lane]) -> Markup {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::overview::Mark;
 
     #[test]
     fn bars_stay_within_the_span_and_what_is_before_it_is_left_out() {
-        let mark = |from, to| Mark { from, to, class: "good", title: "<b>".into(), url: String::new() };
-        let lane = Lane { name: "state".into(), marks: vec![mark(0, Some(150)), mark(10, None), mark(190, Some(900))] };
+        let mark = |from, to| Mark { from, to, tone: Tone::Good, title: "<b>".into(), lease: String::new() };
+        let lane = Lane { name: "state", marks: vec![mark(0, Some(150)), mark(10, None), mark(190, Some(900))] };
         let page = lanes(100, 200, &[lane]).into_string();
         assert_eq!(page.matches("<rect class=\"good\"").count(), 2, "{page}");
         assert!(

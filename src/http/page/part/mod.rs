@@ -11,8 +11,8 @@ mod text;
 mod time;
 
 pub(crate) use bar::bar;
-pub(crate) use lanes::{Lane, Mark, lanes};
+pub(crate) use lanes::lanes;
 pub(crate) use link::{lease, machine, pool, resource, subject, to};
 pub(crate) use state::{lease_state, lease_word, resource_state, resource_word, word_of};
 pub(crate) use text::{causes, clipped, counted, others, selector, visible};
-pub(crate) use time::{instant, seconds, span, time};
+pub(crate) use time::{instant, span, time};

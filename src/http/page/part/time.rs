@@ -1,19 +1,10 @@
 //! Times. They are absolute, so that a screen changes only with what it shows; the script adds how long ago that was.
 
 use crate::clock::wall;
+pub(crate) use crate::overview::instant;
 use jiff::Timestamp;
 use jiff::tz::TimeZone;
 use maud::{Markup, html};
-
-/// A moment, if it is one.
-pub(crate) fn instant(at: Option<&prost_types::Timestamp>) -> Option<Timestamp> {
-    at.and_then(|at| Timestamp::new(at.seconds, at.nanos).ok())
-}
-
-/// Seconds of the Unix epoch now.
-pub(crate) fn seconds() -> i64 {
-    Timestamp::try_from(wall()).map(Timestamp::as_second).unwrap_or_default()
-}
 
 /// The time of day at the server, with the date if it is another day.
 pub(crate) fn time(at: Option<&prost_types::Timestamp>) -> Markup {

@@ -2,20 +2,10 @@
 
 use super::{cell, head};
 use crate::http::page::part::{self, clipped, others, selector, time, visible};
+use crate::overview::Queue;
 use crate::pb;
 use maud::{Markup, html};
 use std::collections::BTreeMap;
-
-/// Requests that wait.
-pub(crate) struct Queue {
-    pub(crate) pool: String,
-    /// The oldest requests.
-    pub(crate) list: Vec<pb::Lease>,
-    /// There are younger ones.
-    pub(crate) more: bool,
-    /// Explanations of the first of them.
-    pub(crate) said: Vec<pb::ExplainResponse>,
-}
 
 /// The screen.
 pub(crate) fn queue(shown: &Queue) -> Markup {

@@ -2,16 +2,11 @@
 
 use super::now::why;
 use super::{cell, fact, head, pairs};
-use crate::http::page::part::{
-    self, Lane, Mark, causes, clipped, instant, lanes, others, resource_state, time, to, visible, word_of,
-};
+use crate::http::page::part::{self, causes, clipped, lanes, others, resource_state, time, to, visible, word_of};
 use crate::http::page::screen::{EventFilter, LaneSpan, Screen};
+use crate::overview::lanes_of;
 use crate::pb;
 use maud::{Markup, html};
-use std::collections::BTreeMap;
-
-/// Maximum number of lanes of leases.
-const LEASE_LANES: usize = 12;
 
 /// One resource with its story.
 pub(crate) struct OneResource {
@@ -120,12 +115,11 @@ fn failures(one: &pb::Resource) -> Markup {
 fn life(shown: &OneResource, story: &pb::TimelineResponse) -> Markup {
     let id = &shown.resource.id;
     let to_ms = shown.now * 1000;
-    let first = story.entries.first().and_then(|entry| entry.event.as_ref()).and_then(at_ms).unwrap_or(to_ms);
+    let (list, first) = lanes_of(id, story, to_ms);
     let from = match shown.span.seconds() {
         Some(seconds) => to_ms - seconds * 1000,
         None => first,
     };
-    let list = lanes_of(id, story, to_ms);
     html! {
         p.spans { "Span: " @for span in LaneSpan::EACH {
             @if span == shown.span { b { (span.word()) } } @else { (to(&Screen::Resource { id: id.clone(), span }, span.word())) } " "
@@ -135,10 +129,6 @@ fn life(shown: &OneResource, story: &pb::TimelineResponse) -> Markup {
             (to(&Screen::Events(EventFilter { resource: id.clone(), ..EventFilter::default() }), "all events")) "." } }
         (table(story))
     }
-}
-
-fn at_ms(event: &pb::Event) -> Option<i64> {
-    instant(event.at.as_ref()).map(jiff::Timestamp::as_millisecond)
 }
 
 /// The table of a story, the oldest entry first.
@@ -161,124 +151,5 @@ pub(super) fn table(story: &pb::TimelineResponse) -> Markup {
                 }
             }
         }
-    }
-}
-
-/// The class of the state that a kind of entries begins. `None`: it begins none.
-fn begins(kind: &str) -> Option<(&'static str, &'static str)> {
-    Some(match kind {
-        "resource.provisioning" => ("busy", "being made"),
-        "resource.ready" | "resource.cleared" => ("good", "ready"),
-        "resource.suspect" => ("bad", "in doubt"),
-        "resource.repairing" => ("busy", "being repaired"),
-        "resource.quarantined" => ("kept", "kept"),
-        "resource.draining" => ("kept", "draining"),
-        "resource.destroying" => ("busy", "being destroyed"),
-        "resource.orphaned" => ("bad", "orphaned"),
-        "resource.gone" => ("none", "gone"),
-        _ => return None,
-    })
-}
-
-fn ends_lease(kind: &str) -> bool {
-    matches!(
-        kind,
-        "lease.released" | "lease.expired" | "lease.broken" | "lease.cancelled" | "lease.failed" | "lease.requeued"
-    )
-}
-
-/// The lanes of a story: the state, what people said, and the leases.
-fn lanes_of(id: &str, story: &pb::TimelineResponse, now: i64) -> Vec<Lane> {
-    let mut state: Vec<Mark> = Vec::new();
-    let mut said: Vec<Mark> = Vec::new();
-    let mut leases: BTreeMap<&str, Mark> = BTreeMap::new();
-    for event in story.entries.iter().filter_map(|entry| entry.event.as_ref()) {
-        let Some(at) = at_ms(event) else { continue };
-        if event.subject == id
-            && let Some((class, word)) = begins(&event.kind)
-        {
-            if let Some(last) = state.last_mut() {
-                last.to = Some(at);
-            }
-            let title = format!("{word}: {}", clipped(&event.detail));
-            state.push(Mark { from: at, to: Some(now), class, title, url: String::new() });
-        }
-        if event.caller.is_some() || !matches!(&*event.actor, "" | "wharfinger") {
-            let title = format!("{} by {}: {}", visible(&event.kind), clipped(&event.actor), clipped(&event.detail));
-            said.push(Mark { from: at, to: None, class: "said", title, url: String::new() });
-        }
-        if event.lease_id.is_empty() || event.resource_id != id {
-            continue;
-        }
-        let end = leases.get(&*event.lease_id).map(|mark| mark.from);
-        match (&*event.kind, end) {
-            ("lease.preparing" | "lease.active", None) => {
-                let title = format!("{} {}", visible(&event.lease_id), clipped(&event.detail));
-                let url = Screen::Lease(event.lease_id.clone()).url();
-                leases.insert(&event.lease_id, Mark { from: at, to: Some(now), class: "busy", title, url });
-            }
-            (kind, Some(_)) if ends_lease(kind) => {
-                if let Some(mark) = leases.get_mut(&*event.lease_id) {
-                    mark.to = Some(at);
-                    mark.class = if matches!(kind, "lease.broken" | "lease.expired") { "bad" } else { "busy" };
-                    mark.title.push_str(&format!(", {}", visible(kind)));
-                }
-            }
-            _ => {}
-        }
-    }
-    let mut lanes = vec![Lane { name: "state".into(), marks: state }, Lane { name: "said".into(), marks: said }];
-    // Leases that overlap stand below each other.
-    let mut marks: Vec<Mark> = leases.into_values().collect();
-    marks.sort_by_key(|mark| mark.from);
-    let first = lanes.len();
-    for mark in marks {
-        let free = |lane: &Lane| lane.marks.last().is_none_or(|last| last.to.unwrap_or(last.from) <= mark.from);
-        match lanes.iter().skip(first).position(free) {
-            Some(at) => lanes[first + at].marks.push(mark),
-            None if lanes.len() < first + LEASE_LANES => {
-                lanes.push(Lane { name: "leases".into(), marks: vec![mark] });
-            }
-            None => {}
-        }
-    }
-    lanes
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn the_lanes_cover_the_life_without_overlap_and_end_where_their_lease_ends() {
-        let event = |seconds, kind: &str, lease: &str, actor: &str| pb::TimelineEntry {
-            event: Some(pb::Event {
-                at: Some(prost_types::Timestamp { seconds, nanos: 0 }),
-                kind: kind.into(),
-                actor: actor.into(),
-                subject: if lease.is_empty() { "res_1".into() } else { lease.into() },
-                resource_id: "res_1".into(),
-                lease_id: lease.into(),
-                ..pb::Event::default()
-            }),
-            ..pb::TimelineEntry::default()
-        };
-        let entries = vec![
-            event(1, "resource.provisioning", "", "wharfinger"),
-            event(2, "resource.ready", "", "wharfinger"),
-            event(3, "lease.preparing", "lse_1", "wharfinger"),
-            event(4, "lease.active", "lse_1", "wharfinger"),
-            event(4, "lease.preparing", "lse_2", "wharfinger"),
-            event(5, "resource.suspect", "", "ann"),
-            event(6, "lease.broken", "lse_1", "wharfinger"),
-            event(7, "lease.preparing", "lse_3", "wharfinger"),
-        ];
-        let lanes = lanes_of("res_1", &pb::TimelineResponse { entries, ..pb::TimelineResponse::default() }, 10_000);
-        let spans = |lane: &Lane| lane.marks.iter().map(|mark| (mark.from, mark.to)).collect::<Vec<_>>();
-        assert_eq!(spans(&lanes[0]), [(1000, Some(2000)), (2000, Some(5000)), (5000, Some(10_000))]);
-        assert_eq!(spans(&lanes[1]), [(5000, None)]);
-        assert_eq!(spans(&lanes[2]), [(3000, Some(6000)), (7000, Some(10_000))]);
-        assert_eq!((lanes[2].marks[0].class, &*lanes[2].marks[0].url), ("bad", "/leases/lse_1"));
-        assert_eq!(spans(&lanes[3]), [(4000, Some(10_000))]);
     }
 }
