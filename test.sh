@@ -14,7 +14,7 @@ set -euo pipefail
 cd "$(dirname "$0")"
 
 # Part, and what is in it.
-parts="lint core local ssh copies ec2 server sim e2e ci clients fuzz"
+parts="lint core local ssh copies ec2 server sim e2e ci clients packages fuzz"
 describe() {
   case $1 in
   lint) echo "formatting, clippy, builds with fewer features, shell scripts, the API (buf)" ;;
@@ -28,6 +28,7 @@ describe() {
   e2e) echo "the program, end to end" ;;
   ci) echo "CI products: seven cases in each, the action, the plugin" ;;
   clients) echo "the Python package, its pytest plugin, Buildbot and Ansible, and the TypeScript package, against the program" ;;
+  packages) echo "Debian packages in a Debian of their own, bills of materials, the release script" ;;
   fuzz) echo "parsers that strangers feed, with inputs of a fuzzer (--long; needs a nightly compiler)" ;;
   esac
 }
@@ -72,7 +73,7 @@ while [ $# -gt 0 ]; do
 done
 if [ ${#chosen[@]} = 0 ]; then
   for part in $parts; do
-    case "$fast$long $part" in 1?" lint" | 1?" e2e" | 1?" ci" | 1?" clients" | ?0" fuzz" | 1?" fuzz") ;; *) chosen+=("$part") ;; esac
+    case "$fast$long $part" in 1?" lint" | 1?" e2e" | 1?" ci" | 1?" clients" | 1?" packages" | ?0" fuzz" | 1?" fuzz") ;; *) chosen+=("$part") ;; esac
   done
 fi
 
@@ -187,6 +188,7 @@ part_lint() {
   check "the agent's command line builds without the server" cargo clippy --no-default-features --features agent -- -D warnings
   check "the server builds without PostgreSQL and EC2" cargo check --no-default-features --features cli
   check "shell scripts" scripts/lint-shell.sh
+  check "the documentation: pages of the book, links" scripts/check-docs.py
   need_buf || true
   check "the API's files follow the rules of buf" "$BUF" lint
   check "the API's files have the layout of buf" "$BUF" format --diff --exit-code
@@ -275,6 +277,16 @@ node_run() {
   TMPDIR=$work/tmp WHARFINGER_PROGRAM=$target/debug/wharfinger WHARFINGER_VENVS=$CLIENTS node --test --test-reporter tap "$1"/*.test.js |
     tee "$2" | sed '/^ *duration_ms/d; /^ *type:/d; /^ *---$/d; /^ *\.\.\.$/d; /^# Subtest/d' || true
 }
+part_packages() {
+  check "the program is built" cargo test --quiet --workspace --test e2e --no-run
+  check "Debian packages: installed, upgraded, removed, purged" packaging/deb/test.sh "$target/debug/wharfinger"
+  check "a release without its long builds" release_dry
+}
+release_dry() {
+  PACKAGE_COMPRESSION=none scripts/release.sh "$work/release" --server "$target/debug/wharfinger" --agent "$target/debug/wharfinger" --without portable,python,npm,crates &&
+    (cd "$work/release" && sha256sum --check --quiet SHA256SUMS && [ "$(wc -l <SHA256SUMS)" = 4 ] &&
+      python3 -c 'import json, sys; [json.load(open(name))["components"][0]["purl"] for name in sys.argv[1:]]' ./*.cdx.json)
+}
 install_wheel() {
   local name
   rm -rf "$work/dist"
@@ -328,6 +340,7 @@ install_for() {
   ssh | copies | ec2 | e2e | clients) need_packages openssh-server:/usr/sbin/sshd nftables:/usr/sbin/nft iproute2:ip || return 1 ;;
   esac
   case $1 in local | copies) need_packages busybox:busybox || return 1 ;; esac
+  [ "$1" != local ] || need_packages systemd:/usr/bin/busctl || return 1
   [ "$1" != ssh ] || need_packages gpg-agent:gpg-agent rsync:rsync sudo:sudo || return 1
   case $1 in copies | e2e) need_packages git-lfs:git-lfs openssl:openssl || return 1 ;; esac
   case $1 in server | e2e) need_postgresql && need_packages openssl:openssl && need_venv || return 1 ;; esac
@@ -335,6 +348,7 @@ install_for() {
   [ "$1" != e2e ] || need_prometheus || return 1
   [ "$1" != ci ] || need_packages openssh-server:/usr/sbin/sshd nodejs:node bats:bats jq:jq make:make procps:ps || return 1
   [ "$1" != ci ] || need_ci_venv || return 1
+  [ "$1" != packages ] || need_packages debootstrap:/usr/sbin/debootstrap lintian:lintian dpkg-dev:dpkg-shlibdeps groff-base:groff binutils:strip || return 1
   [ "$1" != clients ] || { need_clients && need_typescript; } || return 1
   [ "$1" != e2e ] || { need_packages chromium:chromium chromium-driver:chromedriver tmux:tmux && need_axe; } || return 1
   [ "$1" != e2e ] || need_packages faketime:faketime systemd:/usr/bin/busctl dbus-user-session:/usr/lib/systemd/user/dbus.socket || return 1

@@ -1,7 +1,7 @@
 //! Load over real sockets: durable `Lease` and `Lease`+`Release` against an empty unary call, and against etcd where it
 //! is installed, in one run. Medians of five.
 //!
-//! `cargo bench --bench load [-- --seconds 3 --rounds 5 | --smoke | --profile | --leases 1000000 [--ended 1000000] [--resources 100000] [--postgres] | --hosts 10000]`. Everything listens on loopback and ends by itself.
+//! `cargo bench --bench load [-- --seconds 3 --rounds 5 | --smoke | --profile [--by certificate] | --trust | --leases 1000000 [--ended 1000000] [--resources 100000] [--postgres] | --hosts 10000]`. Everything listens on loopback and ends by itself.
 
 #![allow(
     clippy::disallowed_methods,
@@ -21,11 +21,16 @@ mod pg;
 mod probes;
 #[path = "load/scale.rs"]
 mod scale;
+#[path = "../jwt/tests/support/mod.rs"]
+mod signer;
+#[path = "load/trust.rs"]
+mod trust;
 #[path = "load/wharf.rs"]
 mod wharf;
 
 use meter::{Figure, Plan, median};
 use std::time::Duration;
+use trust::{By, Ways};
 
 #[global_allocator]
 static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
@@ -62,7 +67,10 @@ fn main() {
         let database = args.get(at + 1).expect("--memory DATABASE");
         runtime.block_on(scale::memory(std::path::Path::new(database)));
     } else if args.iter().any(|arg| arg == "--profile") {
-        runtime.block_on(profile(plan));
+        let certified = args.windows(2).any(|two| two == ["--by", "certificate"]);
+        runtime.block_on(profile(plan, if certified { By::Certificate } else { By::Nothing }));
+    } else if args.iter().any(|arg| arg == "--trust") {
+        runtime.block_on(known_callers(plan, rounds));
     } else if args.iter().any(|arg| arg == "--hosts") {
         runtime.block_on(probes::run(number("--hosts", 10_000) as u32, Duration::from_secs(number("--seconds", 20))));
     } else if cfg!(feature = "postgres") && args.iter().any(|arg| arg == "--postgres") {
@@ -77,11 +85,51 @@ fn main() {
 }
 
 /// Nothing but `Lease`, for a profiler.
-async fn profile(plan: Plan) {
-    let folder = tempfile::tempdir_in(".").expect("the current folder can be written");
-    let wharf = wharf::Wharf::start(&folder.path().join("bench.db")).await;
-    let figure = wharf.lease(plan).await;
+async fn profile(plan: Plan, by: By) {
+    let ways = Ways::start(std::path::Path::new(".")).await;
+    let figure = ways.lease(by, plan).await;
     println!("{:.0} per second on {:.2} cores", figure.rate, figure.cores);
+}
+
+/// The same leases for callers that are known in several ways.
+async fn known_callers(plan: Plan, rounds: usize) {
+    let ways = Ways::start(std::path::Path::new(".")).await;
+    let all = [
+        (By::Nothing, "plaintext, no proof"),
+        (By::Certificate, "TLS, certificate, role"),
+        (By::Token, "plaintext, JWT of the cache"),
+        (By::TlsToken, "TLS, JWT of the cache"),
+    ];
+    let mut figures: Vec<Vec<Figure>> = all.iter().map(|_| Vec::new()).collect();
+    let mut handshakes = Vec::new();
+    for round in 0..rounds {
+        eprintln!("round {} of {rounds}", round + 1);
+        for ((by, _), figures) in all.iter().zip(&mut figures) {
+            figures.push(ways.lease(*by, plan).await);
+        }
+        handshakes.push(ways.handshakes(plan).await);
+    }
+    let of = |figures: &[Figure], part: fn(&Figure) -> f64| median(figures.iter().map(part).collect());
+    println!(
+        "\nLease: {CONNECTIONS} connections x {IN_FLIGHT} in flight, medians of {rounds}; SQLite synchronous=FULL\n"
+    );
+    for ((_, name), own) in all.iter().zip(&figures) {
+        // Each round has its ratio: a busy machine is as busy for both.
+        let ratios = own.iter().zip(&figures[0]).map(|(own, plain)| own.rate / plain.rate).collect();
+        println!(
+            "{name:<30} {:>9.0} per second  p50 {:>6.2} ms  p99 {:>6.2} ms  of plaintext {:>5.2}  budget >= 0.9",
+            of(own, |figure| figure.rate),
+            of(own, |figure| figure.p50.as_secs_f64() * 1e3),
+            of(own, |figure| figure.p99.as_secs_f64() * 1e3),
+            median(ratios),
+        );
+    }
+    let cores = of(&handshakes, |figure| figure.cores);
+    println!(
+        "{:<30} {:>9.0} per second  on {cores:.2} cores, both ends",
+        "handshakes",
+        of(&handshakes, |figure| figure.rate)
+    );
 }
 
 async fn run(plan: Plan, rounds: usize) {

@@ -1,6 +1,7 @@
 //! Wharfinger itself: engine, store, gRPC, over a fake pool whose leases need no preparation.
 
 use crate::meter::{Figure, Plan, connect, measure};
+use std::net::SocketAddr;
 use std::path::Path;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -15,11 +16,14 @@ use wharfinger::store::{SqliteStore, Store};
 use wharfinger_adapter::Traits;
 use wharfinger_core::{DoubtPolicy, Isolation, Labels, Limits, Millis, PoolConfig, Timeouts};
 use wharfinger_fake::Fake;
+use wharfinger_tls::ServerTls;
 
 static REQUESTS: AtomicU64 = AtomicU64::new(0);
 
 pub(crate) struct Wharf {
     address: String,
+    handle: engine::Handle,
+    stop: CancellationToken,
     _stop: tokio_util::sync::DropGuard,
 }
 
@@ -48,19 +52,29 @@ impl Wharf {
             observed: Observed::default(),
         };
         let engine = engine::start(config, stop.clone()).await.expect("the engine starts");
-        let listener = TcpListener::bind("127.0.0.1:0").await.expect("a free port");
-        let address = format!("http://{}", listener.local_addr().expect("bound"));
-        tokio::spawn(rpc::serve(
-            listener,
-            engine.handle,
-            RpcLimits::default(),
-            rpc::AnswerSources::default(),
-            stop.clone(),
-        ));
-        let wharf = Self { address, _stop: stop.drop_guard() };
+        let mut wharf =
+            Self { address: String::new(), handle: engine.handle, stop: stop.clone(), _stop: stop.drop_guard() };
+        wharf.address = format!("http://{}", wharf.another_port(None, rpc::AnswerSources::default()).await);
         let mut client = LeaseServiceClient::connect(wharf.address.clone()).await.expect("the server listens");
         lease(&mut client, true).await;
         wharf
+    }
+
+    /// Serves the same engine on another port, and returns its address.
+    pub(crate) async fn another_port(&self, tls: Option<Arc<ServerTls>>, sources: rpc::AnswerSources) -> SocketAddr {
+        let listener = TcpListener::bind("127.0.0.1:0").await.expect("a free port");
+        let address = listener.local_addr().expect("bound");
+        let port = match tls {
+            Some(tls) => rpc::Port::with_tls(listener, tls),
+            None => rpc::Port::from(listener),
+        };
+        tokio::spawn(rpc::serve(port, self.handle.clone(), RpcLimits::default(), sources, self.stop.clone()));
+        address
+    }
+
+    /// The address of the port without TLS.
+    pub(crate) fn address(&self) -> &str {
+        &self.address
     }
 
     pub(crate) async fn lease(&self, plan: Plan) -> Figure {
@@ -88,16 +102,20 @@ impl Wharf {
     }
 }
 
-/// One durable lease.
-async fn lease(client: &mut LeaseServiceClient<Channel>, wait: bool) -> String {
-    let request = LeaseRequest {
+/// The request of one lease.
+pub(crate) fn wanted(wait: bool) -> LeaseRequest {
+    LeaseRequest {
         request_id: format!("bench-{}", REQUESTS.fetch_add(1, Ordering::Relaxed)),
         holder: "bench".into(),
         selector: Some(Selector { pool: "bench".into(), ..Selector::default() }),
         wait: wait.then_some(prost_types::Duration { seconds: 10, nanos: 0 }),
         ..LeaseRequest::default()
-    };
-    let lease = client.lease(request).await.expect("a lease").into_inner().lease.expect("the answer has a lease");
+    }
+}
+
+/// One durable lease.
+async fn lease(client: &mut LeaseServiceClient<Channel>, wait: bool) -> String {
+    let lease = client.lease(wanted(wait)).await.expect("a lease").into_inner().lease.expect("the answer has a lease");
     assert_eq!(lease.state(), LeaseState::Active, "each lease is granted at once");
     lease.id
 }

@@ -140,3 +140,32 @@ fn the_page_names_tests_that_exist_and_says_which_are_open() {
     }
     assert!(wrong.is_empty(), "docs/acceptance.md:\n{}", wrong.join("\n"));
 }
+
+/// `docs/trust-cases.md` has a row for each case of the design, and the tests that it names exist.
+#[test]
+fn each_case_of_trust_has_its_row_and_names_tests_that_exist_or_says_that_it_is_open() {
+    let page = std::fs::read_to_string(root().join("docs/trust-cases.md")).unwrap();
+    let rows = page.lines().filter(|line| line.starts_with("| N"));
+    let mut read: BTreeMap<String, String> = BTreeMap::new();
+    let mut number = 0;
+    for row in rows {
+        number += 1;
+        let cells: Vec<&str> = row.trim_matches('|').split('|').map(str::trim).collect();
+        let [case, tests, _] = cells[..] else { panic!("{row}: a case, its tests, a remark") };
+        assert!(case.starts_with(&format!("N{number} ")), "{row}: the case is N{number}");
+        if tests == "**open**" {
+            continue;
+        }
+        let names = quoted(tests);
+        assert!(!names.is_empty(), "{row}: names no test");
+        for test in names {
+            let (file, name) = test.split_once("::").unwrap_or_else(|| panic!("{test} is no file::function"));
+            let text = read
+                .entry(file.to_string())
+                .or_insert_with(|| std::fs::read_to_string(root().join(file)).unwrap_or_default());
+            let found = functions(text).get(name).copied();
+            assert_eq!(found, Some((true, false)), "N{number}: {test} is no test that runs");
+        }
+    }
+    assert_eq!(number, 169);
+}

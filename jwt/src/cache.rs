@@ -55,6 +55,7 @@ impl Cache {
 mod tests {
     use super::*;
     use crate::Attributes;
+    use crate::key::{Key, Material};
     use std::time::UNIX_EPOCH;
 
     fn entry() -> Entry {
@@ -64,6 +65,7 @@ mod tests {
             expires: UNIX_EPOCH,
             bound: None,
             digest: [0; 32],
+            key: Arc::new(Key { algorithm: None, material: Material::Ed25519(Vec::new()) }),
         };
         Entry { verified: Arc::new(verified), issuer: 0, generation: 1 }
     }

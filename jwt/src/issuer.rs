@@ -4,7 +4,7 @@ use crate::claims::{self, Registered};
 use crate::compact::Compact;
 use crate::fetch::Fetch as _;
 use crate::header::Header;
-use crate::key::KeySet;
+use crate::key::{Key, KeySet};
 use crate::url::HttpsUrl;
 use crate::value::{Attributes, Value};
 use crate::{Algorithm, Condition, JwtError, LEEWAY, Preset, Template};
@@ -103,6 +103,8 @@ pub struct Verified {
     pub bound: Option<[u8; 32]>,
     /// SHA-256 of the token.
     pub digest: [u8; 32],
+    /// The key by which it was verified.
+    pub key: Arc<Key>,
 }
 
 impl IssuerSettings {
@@ -170,6 +172,7 @@ impl IssuerSettings {
             expires,
             bound: registered.bound,
             digest,
+            key: Arc::new(key.clone()),
         })
     }
 

@@ -113,6 +113,11 @@ impl KeySet {
         }
     }
 
+    /// Whether it has this key, under any name.
+    pub(crate) fn has(&self, key: &Key) -> bool {
+        self.named.values().chain(&self.unnamed).any(|known| known == key)
+    }
+
     /// The reasons for which keys were left out.
     pub fn left_out(&self) -> &[String] {
         &self.left_out

@@ -25,6 +25,9 @@ mod condition;
 mod error;
 mod escape;
 mod fetch;
+#[cfg(any(test, fuzzing))]
+#[doc(hidden)]
+pub mod fuzz;
 mod header;
 mod issuer;
 mod json;

@@ -4,7 +4,7 @@
 //! most once in 30 seconds, whatever strangers send.
 
 use crate::fetch::Fetch;
-use crate::key::KeySet;
+use crate::key::{Key, KeySet};
 use std::collections::HashMap;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
@@ -181,6 +181,17 @@ impl KeySource {
             None => {
                 let left = state.next.saturating_duration_since(now).as_secs();
                 Err(u32::try_from(left).unwrap_or(u32::MAX).saturating_add(1))
+            }
+        }
+    }
+
+    /// Waits until a fetch brings keys without this one. For ever, if the source ends before.
+    pub(crate) fn key_gone(&self, key: Arc<Key>) -> impl Future<Output = ()> + Send + use<> {
+        let mut news = self.shared.state.subscribe();
+        async move {
+            let gone = |state: &State| state.keys.as_ref().is_some_and(|(keys, _)| !keys.has(&key));
+            if news.wait_for(gone).await.is_err() {
+                std::future::pending().await
             }
         }
     }

@@ -7,6 +7,7 @@ use crate::compact::Compact;
 use crate::fetch::Fetch;
 use crate::header::Header;
 use crate::issuer::{Granted, IssuerSettings, Verified};
+use crate::key::Key;
 use crate::source::KeySource;
 use crate::value::Attributes;
 use sha2::{Digest, Sha256};
@@ -62,13 +63,8 @@ impl Verifier {
     /// [`JwtError`]; if it [wants keys](JwtError::wants_keys), another try after [`Verifier::look_for_keys`] may succeed.
     pub fn verify(&self, text: &str, now: SystemTime) -> Result<Arc<Verified>, JwtError> {
         let digest: [u8; 32] = Sha256::digest(text.as_bytes()).into();
-        let known = self.cache().get(&digest);
-        if let Some(entry) = known {
-            let current = self.issuers[entry.issuer].keys.keys();
-            if current.is_ok_and(|(_, generation)| generation == entry.generation) && now < entry.verified.expires {
-                return Ok(entry.verified);
-            }
-            self.cache().remove(&digest);
+        if let Some(verified) = self.cached(&digest, now) {
+            return Ok(verified);
         }
         let Read { token, header, members, issuer: index } = self.read(text)?;
         let Issuer { settings, keys } = &self.issuers[index];
@@ -78,6 +74,22 @@ impl Verifier {
         let verified = Arc::new(settings.verify(&token, &header, &members, &keys, digest, now)?);
         self.cache().insert(digest, Entry { verified: verified.clone(), issuer: index, generation });
         Ok(verified)
+    }
+
+    /// Whether this token was verified before, and still holds.
+    pub fn has_verified(&self, text: &str, now: SystemTime) -> bool {
+        self.cached(&Sha256::digest(text.as_bytes()).into(), now).is_some()
+    }
+
+    /// A token that was verified with the keys that the issuer has now. Another one is forgotten.
+    fn cached(&self, digest: &[u8; 32], now: SystemTime) -> Option<Arc<Verified>> {
+        let entry = self.cache().get(digest)?;
+        let current = self.issuers[entry.issuer].keys.keys();
+        if current.is_ok_and(|(_, generation)| generation == entry.generation) && now < entry.verified.expires {
+            return Some(entry.verified);
+        }
+        self.cache().remove(digest);
+        None
     }
 
     /// Waits for keys that a token wants, at most two seconds.
@@ -92,6 +104,18 @@ impl Verifier {
     pub fn judge(&self, issuer: &str, attributes: &Attributes) -> Option<Result<Granted, JwtError>> {
         let found = self.issuers.iter().find(|known| *known.settings.name == *issuer)?;
         Some(found.settings.judge(attributes))
+    }
+
+    /// Waits until the issuer with this name no longer has the key by which a token was verified. For ever, if there is no such issuer.
+    pub fn key_gone(&self, issuer: &str, key: Arc<Key>) -> impl Future<Output = ()> + Send + use<> {
+        let found = self.issuers.iter().find(|known| *known.settings.name == *issuer);
+        let gone = found.map(|found| found.keys.key_gone(key));
+        async move {
+            match gone {
+                Some(gone) => gone.await,
+                None => std::future::pending().await,
+            }
+        }
     }
 
     fn read<'t>(&self, text: &'t str) -> Result<Read<'t>, JwtError> {

@@ -5,7 +5,7 @@ use super::{Reach, Roles, Verb};
 use std::sync::Arc;
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 use wharfinger_core::{Caller, Pools};
-use wharfinger_jwt::Attributes;
+use wharfinger_jwt::{Attributes, Key};
 
 /// How a caller proved who it is. A token is named by its id; its text is nowhere.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -14,8 +14,13 @@ pub enum Proof {
     None,
     /// The connection comes from the broker's own machine.
     Local,
-    /// A static token, by its id.
-    Token(Arc<str>),
+    /// A static token.
+    Token {
+        /// The id.
+        id: Arc<str>,
+        /// The SHA-256 of the text. `None`: another server has seen it.
+        sha256: Option<[u8; 32]>,
+    },
     /// A client certificate, by the URI in it and its serial number. The number allows nothing; a server of an older version forwards none.
     Certificate {
         /// The URI.
@@ -38,16 +43,23 @@ pub enum Proof {
         digest: Arc<str>,
         /// The claims that the issuer's settings name.
         claims: Arc<Attributes>,
+        /// The key by which it was verified. `None`: another server has verified it.
+        key: Option<Arc<Key>>,
     },
 }
 
 impl Proof {
+    /// A static token with this id that another server has seen.
+    pub(crate) fn token(id: Arc<str>) -> Self {
+        Proof::Token { id, sha256: None }
+    }
+
     /// The kind and the public name.
     pub(crate) fn text(&self) -> String {
         match self {
             Proof::None => "none".to_owned(),
             Proof::Local => "local".to_owned(),
-            Proof::Token(id) => format!("token:{id}"),
+            Proof::Token { id, .. } => format!("token:{id}"),
             Proof::Certificate { uri, serial } if serial.is_empty() => format!("x509:{uri}"),
             // No URI has this sign (spiffe.rs).
             Proof::Certificate { uri, serial } => format!("x509:{uri}#{serial}"),
@@ -56,11 +68,20 @@ impl Proof {
         }
     }
 
+    /// The part of it that another server is given.
+    fn for_another(self) -> Self {
+        match self {
+            Proof::Token { id, .. } => Proof::token(id),
+            Proof::Jwt { issuer, digest, claims, .. } => Proof::Jwt { issuer, digest, claims, key: None },
+            other => other,
+        }
+    }
+
     /// The text with everything by which another server judges the caller anew.
     fn forwarded(&self) -> String {
         match self {
             Proof::Jwt { claims, .. } => format!("{}?{}", self.text(), claims.encode()),
-            Proof::None | Proof::Local | Proof::Token(_) | Proof::Certificate { .. } | Proof::Unix { .. } => {
+            Proof::None | Proof::Local | Proof::Token { .. } | Proof::Certificate { .. } | Proof::Unix { .. } => {
                 self.text()
             }
         }
@@ -85,9 +106,9 @@ impl Proof {
                     let (issuer, rest) = text.strip_prefix("jwt:")?.split_once('#')?;
                     let (digest, claims) = rest.split_once('?')?;
                     let claims = Arc::new(Attributes::decode(claims)?);
-                    Some(Proof::Jwt { issuer: issuer.into(), digest: digest.into(), claims })
+                    Some(Proof::Jwt { issuer: issuer.into(), digest: digest.into(), claims, key: None })
                 };
-                rest("token:").map(Proof::Token).or_else(|| rest("x509:").map(certificate)).or_else(unix).or_else(jwt)
+                rest("token:").map(Proof::token).or_else(|| rest("x509:").map(certificate)).or_else(unix).or_else(jwt)
             }
         }
     }
@@ -169,7 +190,7 @@ const MAX: usize = 8 * 1024;
 impl From<&Identity> for Passed {
     fn from(identity: &Identity) -> Self {
         let Identity { principal, proof, expires, peer, .. } = identity.clone();
-        Self { principal, proof, expires, peer }
+        Self { principal, proof: proof.for_another(), expires, peer }
     }
 }
 
@@ -249,7 +270,7 @@ mod tests {
     fn passed() -> Passed {
         Passed {
             principal: "token:ci-7".into(),
-            proof: Proof::Token("ci-7".into()),
+            proof: Proof::token("ci-7".into()),
             expires: Some(UNIX_EPOCH + Duration::from_millis(1_900_000_000_123)),
             peer: Some("10.0.0.9:4711".into()),
         }

@@ -27,9 +27,9 @@ pub(super) fn bearer(
         return Err(JwtError::Bound.into());
     }
     let granted = judge(issuers, &verified.issuer, &verified.attributes)?;
-    let Verified { issuer, attributes, expires, digest, .. } = &*verified;
+    let Verified { issuer, attributes, expires, digest, key, .. } = &*verified;
     let digest = hex(&digest[..DIGEST]).into();
-    let proof = Proof::Jwt { issuer: issuer.clone(), digest, claims: attributes.clone() };
+    let proof = Proof::Jwt { issuer: issuer.clone(), digest, claims: attributes.clone(), key: Some(key.clone()) };
     Ok(Identity { expires: Some(*expires), peer, ..of(table, granted, proof) })
 }
 

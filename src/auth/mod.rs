@@ -8,8 +8,10 @@
 //! * `unix`: users of this machine, by the Unix socket.
 //! * `access`: the verb that each method needs.
 //! * `audit`: what the audit trail keeps of a caller.
+//! * `address`: limits of each address, before it is known who calls (ADR 63).
 
 mod access;
+mod address;
 mod audit;
 mod built_in;
 mod identity;
@@ -22,6 +24,8 @@ mod unix;
 mod verb;
 
 pub(crate) use access::{Access, access};
+pub use address::{AddressLimits, Network};
+pub(crate) use address::{AddressPlace, Addresses};
 pub use built_in::{BuiltIn, RoleTable};
 pub use identity::{Identity, Proof};
 pub(crate) use identity::{Passed, hex, unhex};

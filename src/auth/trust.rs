@@ -185,6 +185,33 @@ impl From<JwtError> for AuthError {
 }
 
 impl AuthError {
+    /// Whether the proof is wrong, and not only too old, too early or without a grant: one that tries proofs gets this.
+    pub(crate) fn is_wrong_proof(&self) -> bool {
+        match self {
+            AuthError::Malformed | AuthError::Unknown => true,
+            AuthError::Jwt(error) => match error {
+                JwtError::Malformed(_)
+                | JwtError::UnknownIssuer
+                | JwtError::UnknownKey(_)
+                | JwtError::Signature(_)
+                | JwtError::Bound => true,
+                JwtError::Audience(_)
+                | JwtError::Expired
+                | JwtError::NotYetValid
+                | JwtError::Lifetime
+                | JwtError::NoGrant { .. }
+                | JwtError::TenantAmbiguous { .. }
+                | JwtError::KeysUnavailable { .. } => false,
+            },
+            AuthError::NoCredentials
+            | AuthError::Expired
+            | AuthError::Revoked
+            | AuthError::NoLongerAllowed
+            | AuthError::Exposed
+            | AuthError::Ended => false,
+        }
+    }
+
     /// Whether another look at the keys of an issuer may help.
     pub(crate) fn wants_keys(&self) -> bool {
         matches!(self, AuthError::Jwt(error) if error.wants_keys())
@@ -250,10 +277,12 @@ impl Trust {
         let mut news = self.0.subscribe();
         loop {
             // The roles now, and until when.
-            let known: Option<(Roles, Option<SystemTime>)> = match (&**news.borrow_and_update(), &identity.proof) {
-                (Known::Listed { tokens, .. }, Proof::Token(id)) => tokens
+            let callers = news.borrow_and_update().clone();
+            let known: Option<(Roles, Option<SystemTime>)> = match (&*callers, &identity.proof) {
+                (Known::Listed { tokens, .. }, Proof::Token { id, sha256 }) => tokens
                     .get(id)
                     .filter(|token| token.tenant == identity.tenant)
+                    .filter(|token| sha256.is_none_or(|hash| token.sha256.contains(&hash)))
                     .map(|token| (token.roles.clone(), token.expires.into_iter().chain(identity.expires).min())),
                 (Known::Listed { certificates, .. }, Proof::Certificate { uri, .. }) => grant(certificates, uri)
                     .filter(|grant| grant.tenant == identity.tenant)
@@ -269,7 +298,7 @@ impl Trust {
                     Some((Roles::of(&[BuiltIn::Admin]), identity.expires))
                 }
                 (Known::Listed { .. }, Proof::Local | Proof::None)
-                | (Known::Everyone, Proof::Token(_) | Proof::Jwt { .. }) => None,
+                | (Known::Everyone, Proof::Token { .. } | Proof::Jwt { .. }) => None,
             };
             let Some((roles, expires)) = known else { return AuthError::Revoked };
             if roles != identity.roles && !allowed(&roles) {
@@ -282,7 +311,16 @@ impl Trust {
                     None => std::future::pending().await,
                 }
             };
+            let key_gone = async {
+                match (&*callers, &identity.proof) {
+                    (Known::Listed { issuers, .. }, Proof::Jwt { issuer, key: Some(key), .. }) => {
+                        issuers.key_gone(issuer, key.clone()).await;
+                    }
+                    _ => std::future::pending().await,
+                }
+            };
             tokio::select! {
+                () = key_gone => return AuthError::Revoked,
                 () = expiry => return if matches!(identity.proof, Proof::Jwt { .. }) { AuthError::Ended } else { AuthError::Expired },
                 changed = news.changed() => if changed.is_err() { std::future::pending::<()>().await },
             }
@@ -327,8 +365,8 @@ impl Trust {
             return jwt::bearer((issuers, table), text, leaf.as_deref(), shown);
         }
         let token = tokens.get(id_of(text).map_err(|_| AuthError::Malformed)?);
-        let token = token.filter(|token| token.is(text)).ok_or(AuthError::Unknown)?;
-        of(token, shown, None)
+        let (token, hash) = token.and_then(|token| Some((token, token.hash_of(text)?))).ok_or(AuthError::Unknown)?;
+        of(token, Some(hash), (shown, None))
     }
 
     /// The caller of a call that another server forwarded, and vouches for. Tenant and roles are derived anew.
@@ -353,8 +391,8 @@ impl Trust {
                 let grant = unix::grant(unix, uid, gid).ok_or(AuthError::NoCredentials)?;
                 Ok(grant.identity(uid, gid, passed.peer, via))
             }
-            (Known::Listed { tokens, .. }, Proof::Token(id)) if *passed.principal == *principal_of(&id) => {
-                of(tokens.get(&id).ok_or(AuthError::Unknown)?, passed.peer, via)
+            (Known::Listed { tokens, .. }, Proof::Token { id, .. }) if *passed.principal == *principal_of(&id) => {
+                of(tokens.get(&id).ok_or(AuthError::Unknown)?, None, (passed.peer, via))
             }
             (Known::Listed { certificates, .. }, Proof::Certificate { uri, serial })
                 if *passed.principal == *named(&uri) =>
@@ -366,6 +404,16 @@ impl Trust {
                 jwt::vouched((issuers, table), passed, &issuer, &claims, via)
             }
             (Known::Everyone | Known::Listed { .. }, _) => Err(AuthError::NoCredentials),
+        }
+    }
+
+    /// Whether the proof of a call is checked without a signature: a token that is verified already, or a proof of another kind.
+    pub(crate) fn is_cheap(&self, headers: &HeaderMap) -> bool {
+        match (&*self.known(), bearer(headers)) {
+            (Known::Listed { issuers, .. }, Ok(text)) if wharfinger_jwt::is_compact(text) => {
+                issuers.has_verified(text, crate::clock::wall())
+            }
+            _ => true,
         }
     }
 
@@ -460,7 +508,11 @@ fn principal_of(id: &str) -> Arc<str> {
     Arc::from(format!("token:{id}"))
 }
 
-fn of(token: &StaticToken, peer: Option<Arc<str>>, via: Option<Arc<str>>) -> Result<Identity, AuthError> {
+fn of(
+    token: &StaticToken,
+    sha256: Option<[u8; 32]>,
+    (peer, via): (Option<Arc<str>>, Option<Arc<str>>),
+) -> Result<Identity, AuthError> {
     if token.expires.is_some_and(|expires| expires <= crate::clock::wall()) {
         return Err(AuthError::Expired);
     }
@@ -468,7 +520,7 @@ fn of(token: &StaticToken, peer: Option<Arc<str>>, via: Option<Arc<str>>) -> Res
         tenant: token.tenant.clone(),
         principal: principal_of(&token.id),
         roles: token.roles.clone(),
-        proof: Proof::Token(token.id.clone()),
+        proof: Proof::Token { id: token.id.clone(), sha256 },
         expires: token.expires,
         peer,
         via,

@@ -3,7 +3,9 @@
 use super::error::Failure;
 use super::exit::Exit;
 use super::port::{Bound, Serving};
-use super::serve::{ProcessSignal, ServeArgs, Signals, change_log, set_credentials, set_trust, store_failure};
+use super::serve::{
+    ProcessSignal, ServeArgs, Signals, change_audit, change_log, set_credentials, set_trust, store_failure,
+};
 use super::ui::Ui;
 use crate::config::{Cluster, ClusterTls, Loaded, StoreConfig};
 use crate::engine::{FollowConfig, Follower, LeaderInfo, Leadership, Observer};
@@ -73,7 +75,12 @@ pub(crate) async fn wait(
     };
     let mut follower = crate::engine::follow(config);
     let leadership = follower.handle.leadership().clone();
-    let limits = RpcLimits { stop_grace: loaded.server.stop_grace, forward: cluster.forward, ..RpcLimits::default() };
+    let limits = RpcLimits {
+        stop_grace: loaded.server.stop_grace,
+        per_address: loaded.server.per_address.clone(),
+        forward: cluster.forward,
+        ..RpcLimits::default()
+    };
     let peers = cluster.tls.as_ref().map(peers).transpose()?;
     follower.handle.observed().set(observer);
     let handle = follower.handle.clone();
@@ -171,6 +178,7 @@ fn reload(ui: &Ui, args: &ServeArgs, loaded: &mut Loaded) -> bool {
                 tracing::warn!("{change} has changed and counts from the next start on");
             }
             change_log(&mut loaded.log, again.log);
+            change_audit(again.audit.as_ref());
             loaded.hooks = again.hooks;
             loaded.digest = again.digest;
             loaded.traces = again.traces;

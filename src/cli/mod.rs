@@ -53,6 +53,7 @@ mod token_source;
 mod top;
 mod trail;
 mod ui;
+mod verify_trail;
 mod watch;
 mod whoami;
 mod why;
@@ -243,6 +244,12 @@ enum Verb {
         /// Name of the shell
         shell: clap_complete::Shell,
     },
+    /// Write the manual pages, one for each verb, into a directory
+    #[command(hide = true)]
+    Man {
+        /// Path of the directory, which has to exist
+        directory: std::path::PathBuf,
+    },
 }
 
 impl Verb {
@@ -257,7 +264,7 @@ impl Verb {
             | Verb::Db(_)
             | Verb::HostSetup(_)
             | Verb::Policy(_) => false,
-            Verb::Health(_) | Verb::Completions { .. } => false,
+            Verb::Health(_) | Verb::Completions { .. } | Verb::Man { .. } => false,
             _ => true,
         }
     }
@@ -389,6 +396,7 @@ async fn dispatch(cli: Cli, ui: Ui) -> Result<Exit, Failure> {
         #[cfg(feature = "server")]
         Verb::Db(args) => db::db(&ui, args).await,
         Verb::Completions { shell } => completions(&ui, shell),
+        Verb::Man { directory } => manual(&directory),
     }
 }
 
@@ -396,6 +404,14 @@ fn completions(ui: &Ui, shell: clap_complete::Shell) -> Result<Exit, Failure> {
     let mut script = Vec::new();
     clap_complete::generate(shell, &mut Cli::command(), "wharfinger", &mut script);
     ui.out(String::from_utf8_lossy(&script).trim_end())?;
+    Ok(Exit::Ok)
+}
+
+fn manual(directory: &std::path::Path) -> Result<Exit, Failure> {
+    clap_mangen::generate_to(Cli::command(), directory).map_err(|error| {
+        Failure::new(Exit::BadData, format!("{} cannot take the manual pages: {error}", directory.display()))
+            .remedy("name a directory that exists and that you may write to")
+    })?;
     Ok(Exit::Ok)
 }
 

@@ -17,7 +17,7 @@ use crate::hooks::{Hooks, Surroundings};
 use crate::rpc::{AnswerSources, ConfigurationDigest, CredentialSources, Quotas, RpcLimits};
 use crate::store::{SqliteStore, Store, StoreError, trim_trail};
 use crate::telemetry::metrics::Metrics;
-use crate::telemetry::{self, Changed, Format, LogSettings};
+use crate::telemetry::{self, AuditSettings, Changed, Format, LogSettings};
 use crate::traces::{self, Both, Cleaned, Traces};
 use clap::Args;
 use std::collections::BTreeMap;
@@ -45,6 +45,7 @@ pub(crate) async fn serve(ui: &Ui, args: &ServeArgs) -> Result<Exit, Failure> {
     let loaded = load(ui, &args.config)?;
     telemetry::init(args.log_format, &loaded.log, ui.color_err)
         .map_err(|error| Failure::new(Exit::Config, error.to_string()))?;
+    open_audit(loaded.audit.as_ref())?;
     let mut signals = Signals::listen()?;
     // The port comes before the store: a second server on it fails before it touches anything.
     let sockets = bind(&loaded).await?;
@@ -245,6 +246,22 @@ pub(super) fn set_trust(trust: &Trust, loaded: &Loaded) -> Result<(), Failure> {
     trust.set(loaded.auth.clone()).map_err(|error| Failure::new(Exit::Config, error.to_string()))
 }
 
+/// Opens the file of refusals, or opens it again.
+pub(super) fn open_audit(settings: Option<&AuditSettings>) -> Result<(), Failure> {
+    telemetry::audit_file::set(settings).map_err(|error| {
+        let file = settings.map(|settings| settings.file.display().to_string()).unwrap_or_default();
+        Failure::new(Exit::Config, format!("[audit] {file} cannot be opened: {error}"))
+            .remedy("name a file in a directory where the server may write, and no link")
+    })
+}
+
+/// Opens the file of refusals again at a reload. If it cannot be opened, the one before stays.
+pub(super) fn change_audit(settings: Option<&AuditSettings>) {
+    if let Err(failure) = open_audit(settings) {
+        tracing::error!("{}; the one before stays", failure.message);
+    }
+}
+
 /// Takes another filter of the log over.
 pub(super) fn change_log(now: &mut LogSettings, next: LogSettings) {
     if now.level == next.level {
@@ -339,7 +356,11 @@ impl Running {
             Start::Alone(sockets) => {
                 let started = crate::engine::start(config, engine_stop.clone()).await;
                 let engine = started.map_err(|error| store_failure(&error))?;
-                let limits = RpcLimits { stop_grace: loaded.server.stop_grace, ..RpcLimits::default() };
+                let limits = RpcLimits {
+                    stop_grace: loaded.server.stop_grace,
+                    per_address: loaded.server.per_address.clone(),
+                    ..RpcLimits::default()
+                };
                 let (handle, sources) = (engine.handle.clone(), parts.sources());
                 let serving = Serving::start(sockets, &loaded.server, handle, limits, sources, None, &parts.metrics)?;
                 Started {
@@ -470,6 +491,7 @@ impl Running {
         self.traces.change(loaded.traces.as_ref(), &around).await;
         self.loaded.traces = loaded.traces;
         change_log(&mut self.loaded.log, loaded.log);
+        change_audit(loaded.audit.as_ref());
         self.loaded.pools = loaded.pools;
         self.loaded.tenants = loaded.tenants;
         self.loaded.adapters = loaded.adapters;

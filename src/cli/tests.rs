@@ -75,3 +75,20 @@ fn what_is_global_may_stand_anywhere() {
     assert!(cli.json);
     assert_eq!(cli.server, "http://broker:1");
 }
+
+#[test]
+fn each_verb_has_a_manual_page() {
+    let folder = tempfile::tempdir().unwrap();
+    assert!(manual(folder.path()).is_ok());
+    let mut command = Cli::command();
+    command.build();
+    for verb in command.get_subcommands().filter(|verb| !verb.is_hide_set() && verb.get_name() != "help") {
+        let page = folder.path().join(format!("wharfinger-{}.1", verb.get_name()));
+        let text = std::fs::read_to_string(&page).unwrap_or_else(|error| panic!("{}: {error}", page.display()));
+        assert!(text.contains(".SH NAME") && text.contains(".SH SYNOPSIS"), "{}", page.display());
+    }
+    let whole = std::fs::read_to_string(folder.path().join("wharfinger.1")).unwrap();
+    assert!(whole.contains("HOST:PORT") && !whole.contains("manual pages"), "{whole}");
+    let refused = manual(&folder.path().join("nothing"));
+    assert!(refused.is_err_and(|failure| failure.exit == Exit::BadData));
+}

@@ -5,7 +5,8 @@ use super::error::Failure;
 use super::exit::Exit;
 use super::json::{self, Json};
 use super::paging::page_size;
-use super::text;
+use super::select::time;
+use super::{text, verify_trail};
 use crate::client::{ClientError, Endpoints};
 use crate::pb;
 use crate::pb::admin_service_client::AdminServiceClient;
@@ -48,6 +49,12 @@ pub(crate) struct EventsArgs {
     /// File with the revision up to which entries were printed: --follow resumes there, and prints each at least once
     #[arg(long, value_name = "FILE", requires = "follow")]
     cursor: Option<PathBuf>,
+    /// Compare the lines of a whole export (--follow --json) with the trail; exit code 65 if an entry is missing, changed or added
+    #[arg(long, value_name = "EXPORT", conflicts_with_all = ["follow", "pool", "resource", "lease", "by", "after", "limit"])]
+    verify: Option<PathBuf>,
+    /// Age from which the trail may have deleted entries: [limits] events
+    #[arg(long, value_name = "TIME", value_parser = time, default_value = "90d", requires = "verify")]
+    kept: Duration,
 }
 
 impl EventsArgs {
@@ -76,6 +83,9 @@ fn is_by(event: &pb::Event, name: &str) -> bool {
 
 /// Prints the trail.
 pub(crate) async fn events(context: &Context, args: EventsArgs) -> Result<Exit, Failure> {
+    if let Some(export) = &args.verify {
+        return verify_trail::verify(context, export, args.kept).await;
+    }
     if args.follow {
         return follow(context, &args).await;
     }

@@ -1,5 +1,6 @@
 //! Checks of values against each other: equal names, references to nothing, numbers that contradict each other.
 
+use super::audit;
 use super::auth;
 use super::cluster::{self, Cluster};
 use super::duration;
@@ -7,6 +8,7 @@ use super::hook;
 use super::jenkins;
 use super::log;
 use super::page::{self, Page};
+use super::per_address;
 use super::problem::Problems;
 use super::reader::check_label_name;
 use super::role;
@@ -18,10 +20,10 @@ use super::traces;
 use super::types::{File, PoolSection};
 use super::unix;
 use crate::adapters::{self, AdapterConfig, Kind};
-use crate::auth::{Callers, RoleTable};
+use crate::auth::{AddressLimits, Callers, RoleTable};
 use crate::hooks::HookSettings;
 use crate::socket::UnixSocket;
-use crate::telemetry::LogSettings;
+use crate::telemetry::{AuditSettings, LogSettings};
 use crate::traces::TraceSettings;
 use std::collections::BTreeMap;
 use std::net::SocketAddr;
@@ -47,10 +49,12 @@ pub(crate) struct Checked {
     pub(crate) listen: Option<SocketAddr>,
     pub(crate) unix: Option<UnixSocket>,
     pub(crate) tls: Option<Tls>,
+    pub(crate) per_address: AddressLimits,
     pub(crate) store: Option<StoreConfig>,
     pub(crate) cluster: Option<Cluster>,
     pub(crate) metrics: Option<SocketAddr>,
     pub(crate) log: LogSettings,
+    pub(crate) audit: Option<AuditSettings>,
     pub(crate) hooks: Vec<HookSettings>,
     pub(crate) page: Option<Page>,
     pub(crate) jenkins: Option<SocketAddr>,
@@ -74,11 +78,13 @@ pub(crate) fn check(file: &File<'_>, folder: &Path, problems: &mut Problems) -> 
         listen: check_listen(file, tls.as_ref(), problems),
         cluster: cluster::check(&file.cluster, store.as_ref(), file.tls.is_there(), tls.as_ref(), folder, problems),
         tls,
+        per_address: per_address::check(&file.per_address, problems),
         unix: unix::check_socket(&file.unix, file.auth.is_there(), folder, problems),
         auth: auth::check(&file.auth, (asks, file.unix.is_there()), folder, &roles, problems),
         roles,
         metrics: file.metrics.as_ref().and_then(|listen| address(listen, METRICS, problems)),
         log: log::check(&file.log, problems),
+        audit: audit::check(&file.audit, folder, problems),
         hooks: hook::check(&file.hooks, &file.pools, keep_events, folder, problems),
         traces: traces::check(&file.traces, folder, problems),
         tenants: tenant::check(&file.tenants, &file.auth, problems),

@@ -5,7 +5,9 @@ use super::reader::Reader;
 use super::types::{
     BrakeSection, DoubtSection, File, LimitsSection, Loaded, PoolSection, SlotLimitsSection, TimeoutsSection,
 };
-use super::{auth, build, check, cluster, hook, jenkins, log, page, role, store, tenant, tls, traces, unix};
+use super::{
+    audit, auth, build, check, cluster, hook, jenkins, log, page, per_address, role, store, tenant, tls, traces, unix,
+};
 use crate::adapters::KINDS;
 use sha2::{Digest, Sha256};
 use std::collections::BTreeMap;
@@ -88,6 +90,7 @@ fn read_file<'a>(reader: &mut Reader<'a>, problems: &mut Problems) -> File<'a> {
     file.stop_grace = server.duration("stop_grace", Millis::ZERO..=Millis::secs(600), problems);
     file.unix = unix::read_socket(&mut server, problems);
     file.tls = tls::read(&mut server, problems);
+    file.per_address = per_address::read(&mut server, problems);
     server.finish(problems);
     file.store = store::read(reader, problems);
     file.cluster = cluster::read(reader, problems);
@@ -99,6 +102,7 @@ fn read_file<'a>(reader: &mut Reader<'a>, problems: &mut Problems) -> File<'a> {
     file.page = page::read(reader, problems);
     file.jenkins = jenkins::read(reader, problems);
     file.traces = traces::read(reader, problems);
+    file.audit = audit::read(reader, problems);
     file.auth = auth::read(reader, problems);
     file.roles = role::read(reader, problems);
     file.tenants = tenant::read(reader, problems);

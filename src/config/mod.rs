@@ -6,6 +6,7 @@
 //! The table of an adapter is read by the adapter ([`wharfinger_adapter::settings`]); `tables.rs` finds the places of its
 //! mistakes in the file.
 
+mod audit;
 mod auth;
 mod build;
 mod check;
@@ -19,6 +20,7 @@ mod jenkins;
 mod load;
 mod log;
 mod page;
+mod per_address;
 mod problem;
 mod reader;
 mod role;

@@ -1,11 +1,13 @@
 //! The configuration in two forms: as read, with the place of each value, and as used by the broker.
 
+use super::audit::AuditSection;
 use super::auth::AuthSection;
 use super::cluster::{Cluster, ClusterSection};
 use super::hook::HookSection;
 use super::jenkins::JenkinsSection;
 use super::log::LogSection;
 use super::page::{Page, PageSection};
+use super::per_address::PerAddressSection;
 use super::problem::{Report, Span};
 use super::role::RoleSection;
 use super::store::{StoreConfig, StoreSection};
@@ -14,10 +16,10 @@ use super::tls::{Tls, TlsSection};
 use super::traces::TracesSection;
 use super::unix::SocketSection;
 use crate::adapters::AdapterConfig;
-use crate::auth::{Callers, RoleTable};
+use crate::auth::{AddressLimits, Callers, RoleTable};
 use crate::hooks::HookSettings;
 use crate::socket::UnixSocket;
-use crate::telemetry::LogSettings;
+use crate::telemetry::{AuditSettings, LogSettings};
 use crate::traces::TraceSettings;
 use std::collections::BTreeMap;
 use std::net::SocketAddr;
@@ -45,6 +47,8 @@ pub struct Loaded {
     pub metrics: Option<SocketAddr>,
     /// The format and the filter of the log.
     pub log: LogSettings,
+    /// The file of refusals. `None`: they are in the log.
+    pub audit: Option<AuditSettings>,
     /// The hooks.
     pub hooks: Vec<HookSettings>,
     /// The operator's page. `None`: there is none.
@@ -82,6 +86,8 @@ pub struct Server {
     pub tls: Option<Tls>,
     /// Whether an address is allowed that other machines reach, without TLS that asks each client for a certificate.
     pub allow_remote: bool,
+    /// Limits of each address, before it is known who calls.
+    pub per_address: AddressLimits,
     /// Maximum time that a stop waits for calls under way.
     pub stop_grace: Duration,
 }
@@ -137,10 +143,12 @@ pub(crate) struct File<'a> {
     pub(crate) stop_grace: Option<Spanned<Millis>>,
     pub(crate) unix: SocketSection,
     pub(crate) tls: TlsSection,
+    pub(crate) per_address: PerAddressSection,
     pub(crate) store: StoreSection,
     pub(crate) cluster: ClusterSection,
     pub(crate) metrics: Option<Spanned<String>>,
     pub(crate) log: LogSection,
+    pub(crate) audit: AuditSection,
     pub(crate) hooks: Vec<HookSection>,
     pub(crate) page: PageSection,
     pub(crate) jenkins: JenkinsSection,

@@ -1,10 +1,10 @@
-//! Refusals as lines of JSON in the log. A refusal changes nothing, so that it is no entry of the audit trail: a write to the
+//! Refusals as lines of JSON in the log, or in the file of `[audit]`. A refusal changes nothing, so that it is no entry of the audit trail: a write to the
 //! database would be a lever for strangers.
 //!
 //! The first refusal of a kind from a place is a line. Equal ones are counted, and a line tells their number each ten seconds.
 
 use crate::auth::{Identity, Origin};
-use crate::telemetry::AUDIT;
+use crate::telemetry::{AUDIT, AuditNews, audit_file};
 use std::collections::BTreeMap;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 use std::sync::{Arc, Mutex, PoisonError};
@@ -130,16 +130,30 @@ impl Refusals {
     pub(crate) fn note_answer(&self, headers: &HeaderMap, method: &str, identity: Option<&Identity>, origin: &Origin) {
         // Most answers have no status here: theirs comes behind the message.
         let Some(status) = Status::from_header_map(headers) else { return };
-        if !matches!(status.code(), Code::PermissionDenied | Code::Unauthenticated) {
+        if !matches!(status.code(), Code::PermissionDenied | Code::Unauthenticated | Code::ResourceExhausted) {
             return;
         }
         let info = status.get_details_error_info();
         let reason = info.as_ref().map_or("UNKNOWN", |info| info.reason.as_str());
+        // Other limits are of callers that are known, and no refusals of a right.
+        if status.code() == Code::ResourceExhausted && reason != "ADDRESS_FAILURES" {
+            return;
+        }
         self.note(&Refusal { reason, method, detail: status.message(), identity, origin: Some(origin) });
     }
 
     /// Writes the counters of a window that is over.
     pub(crate) fn flush(&self) {
+        match audit_file::news() {
+            Some(AuditNews::Full(file)) => tracing::error!(
+                file = %file.display(),
+                "the file of refusals is full: they are counted alone until it is rotated and SIGHUP opens it again"
+            ),
+            Some(AuditNews::Failed(file, error)) => {
+                tracing::error!(file = %file.display(), error, "the file of refusals cannot be written; they go to the log");
+            }
+            None => {}
+        }
         let Totals { again, dropped } = self.0.lock().unwrap_or_else(PoisonError::into_inner).take(Instant::now());
         for (Kind { reason, method, from }, count) in again {
             tracing::warn!(target: AUDIT, reason, method, from, count, "refused again");

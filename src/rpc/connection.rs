@@ -1,9 +1,10 @@
 //! Connections: who does not speak HTTP/2 is turned away before it costs anything, and all can be cut.
 
-use crate::auth::{Origin, UnixPeer};
+use crate::auth::{AddressPlace, Addresses, Origin, UnixPeer};
 use crate::rpc::audit::{Refusal, Refusals};
 use crate::rpc::limits::{Gate, Place, RpcLimits};
 use crate::rpc::peers::Peers;
+use crate::telemetry::metrics::Calls;
 use std::io;
 use std::net::SocketAddr;
 use std::pin::Pin;
@@ -119,7 +120,13 @@ pub(crate) struct Connection {
     cutting: Pin<Box<WaitForCancellationFutureOwned>>,
     /// Ends the task that watches the client's certificate.
     _watched: Option<DropGuard>,
-    _place: Place,
+    _place: Places,
+}
+
+/// The places that a connection takes: of all, and of its address.
+pub(crate) struct Places {
+    _of_all: Place,
+    of_address: Option<AddressPlace>,
 }
 
 /// Connections that speak HTTP/2. Dropping the stream closes the listener.
@@ -127,7 +134,7 @@ pub(crate) fn accept(
     port: Port,
     limits: &RpcLimits,
     cut: CancellationToken,
-    refusals: Refusals,
+    (refusals, calls, addresses): (Refusals, Option<Calls>, Addresses),
 ) -> ReceiverStream<io::Result<Connection>> {
     let incoming = TcpIncoming::from(port.listener).with_nodelay(Some(true)).with_keepalive(Some(TCP_KEEPALIVE));
     let unix = port.unix;
@@ -140,6 +147,8 @@ pub(crate) fn accept(
         tls: port.tls,
         cut,
         refusals,
+        calls,
+        addresses,
     };
     // Ends when the server drops the stream of connections.
     tokio::spawn(async move {
@@ -160,12 +169,49 @@ struct Door {
     tls: Option<Arc<ServerTls>>,
     cut: CancellationToken,
     refusals: Refusals,
+    calls: Option<Calls>,
+    addresses: Addresses,
 }
 
 impl Door {
+    /// A new connection of the port with its places. `None`: it is closed, or there is none.
+    async fn admit(&self, stream: io::Result<TcpStream>) -> Option<(TcpStream, Places)> {
+        let stream = accepted(stream).await?;
+        // A connection that has ended already has no address.
+        let address = stream.peer_addr().ok()?;
+        let of_address = match self.addresses.enter(address.ip()) {
+            Ok(place) => place,
+            Err(limit) => {
+                let origin = Origin::from(Some(address));
+                let (reason, detail) = (limit.reason(), limit.detail());
+                self.turned_away(reason);
+                self.refusals.note(&Refusal { reason, detail, origin: Some(&origin), ..Refusal::default() });
+                return None;
+            }
+        };
+        let of_all = self.entered(&self.connections)?;
+        Some((stream, Places { _of_all: of_all, of_address }))
+    }
+
+    /// A place among all connections. `None`: there is none.
+    fn entered(&self, gate: &Gate) -> Option<Place> {
+        let place = gate.enter();
+        if place.is_none() {
+            self.turned_away("CONNECTIONS");
+            tracing::warn!("a connection was closed at once: the limit of connections is reached");
+        }
+        place
+    }
+
+    fn turned_away(&self, reason: &'static str) {
+        if let Some(calls) = &self.calls {
+            calls.turned_away(reason);
+        }
+    }
+
     async fn accept_all(&self, mut incoming: TcpIncoming, out: &mpsc::Sender<io::Result<Connection>>) {
         while let Some(stream) = incoming.next().await {
-            let Some((stream, place)) = admitted(stream, &self.connections).await else { continue };
+            let Some((stream, place)) = self.admit(stream).await else { continue };
             let (out, cut) = (out.clone(), self.cut.clone());
             // Ends after `timeout`, or when the connection is handed on.
             match self.tls.clone() {
@@ -184,33 +230,30 @@ impl Door {
         let Some(listener) = listener else { return };
         loop {
             let stream = listener.accept().await.map(|(stream, _)| stream);
-            let Some((stream, place)) = admitted(stream, &self.unix_connections).await else { continue };
+            let Some(stream) = accepted(stream).await else { continue };
+            let Some(of_all) = self.entered(&self.unix_connections) else { continue };
+            let place = Places { _of_all: of_all, of_address: None };
             // Ends after `timeout`, or when the connection is handed on.
             drop(tokio::spawn(user(stream, place, self.timeout, self.cut.clone(), out.clone())));
         }
     }
 }
 
-/// A new connection with its place. `None`: it is closed, or there is none.
-async fn admitted<S>(stream: io::Result<S>, gate: &Gate) -> Option<(S, Place)> {
-    let stream = match stream {
-        Ok(stream) => stream,
+/// A new connection, if there is one.
+async fn accepted<S>(stream: io::Result<S>) -> Option<S> {
+    match stream {
+        Ok(stream) => Some(stream),
         Err(error) => {
             tracing::warn!(%error, "a connection could not be accepted; is the limit of open files reached?");
             tokio::time::sleep(ACCEPT_AGAIN).await;
-            return None;
+            None
         }
-    };
-    let Some(place) = gate.enter() else {
-        tracing::warn!("a connection was closed at once: the limit of connections is reached");
-        return None;
-    };
-    Some((stream, place))
+    }
 }
 
 async fn user(
     mut stream: UnixStream,
-    place: Place,
+    place: Places,
     timeout: Duration,
     cut: CancellationToken,
     out: mpsc::Sender<io::Result<Connection>>,
@@ -236,7 +279,7 @@ pub(crate) async fn speaks_preface(stream: &mut (impl AsyncRead + Unpin), timeou
 
 async fn plain(
     mut stream: TcpStream,
-    place: Place,
+    place: Places,
     timeout: Duration,
     cut: CancellationToken,
     out: mpsc::Sender<io::Result<Connection>>,
@@ -249,7 +292,7 @@ async fn plain(
 
 async fn secure(
     stream: TcpStream,
-    place: Place,
+    place: Places,
     timeout: Duration,
     cut: CancellationToken,
     out: mpsc::Sender<io::Result<Connection>>,
@@ -258,6 +301,11 @@ async fn secure(
 ) {
     let from = stream.peer_addr().ok();
     let shaken = tokio::time::timeout(timeout, async {
+        // First a share of its address: one address cannot have all.
+        let _share = match &place.of_address {
+            Some(own) => own.handshake().await,
+            None => None,
+        };
         let _permit = handshakes.acquire_owned().await;
         tls.accept(stream).await
     });
@@ -376,7 +424,7 @@ impl Connection {
         info: ConnectInfo,
         cut: CancellationToken,
         watched: Option<DropGuard>,
-        place: Place,
+        place: Places,
     ) -> Self {
         let cutting = Box::pin(cut.clone().cancelled_owned());
         Connection { wire, ahead, info, cut, cutting, _watched: watched, _place: place }

@@ -4,6 +4,7 @@
 //! token, is refused by the same rules, and is forwarded to the server that leads. A caller in here can do nothing that the API
 //! cannot.
 
+use crate::auth::Addresses;
 use crate::engine::{Handle, Role};
 use crate::pb;
 use crate::pb::admin_service_client::AdminServiceClient;
@@ -135,6 +136,7 @@ impl Inside {
         let (max, max_response) = (limits.max_request_bytes, limits.max_response_bytes);
         let leadership = handle.leadership().clone();
         let (count, refusals) = (Count::new(sources.calls.clone()), Refusals::default());
+        let addresses = (Addresses::new(limits.per_address.clone()), sources.calls.clone());
         let context = Context::new(handle.clone(), limits, sources, stop.clone());
         // Ends with `stop`.
         tokio::spawn(tell(refusals.clone(), stop));
@@ -145,7 +147,7 @@ impl Inside {
             .prepare();
         let service = ServiceBuilder::new()
             .layer(count)
-            .layer(Identify::new(asks.clone(), leadership.clone(), (peers.clone(), refusals), max))
+            .layer(Identify::new(asks.clone(), leadership.clone(), (peers.clone(), refusals), addresses, max))
             .layer(ForwardLayer::new(leadership, limits, peers))
             .service(routes);
         Self { service: BoxCloneSyncService::new(service), handle, asks, max_response }

@@ -1,5 +1,6 @@
 //! Concurrency limits. Excess calls are refused, never queued: a hidden queue hides overload.
 
+use crate::auth::AddressLimits;
 use crate::rpc::status::RpcError;
 use std::sync::Arc;
 use std::time::Duration;
@@ -10,6 +11,8 @@ use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 pub struct RpcLimits {
     /// Maximum number of connections. The next one is closed.
     pub max_connections: usize,
+    /// Limits of each address, before it is known who calls.
+    pub per_address: AddressLimits,
     /// Maximum number of streams of one connection. Clients queue excess streams silently, hence the high number.
     pub max_streams: u32,
     /// Maximum number of calls that do not wait.
@@ -40,6 +43,7 @@ impl Default for RpcLimits {
     fn default() -> Self {
         Self {
             max_connections: 16_384,
+            per_address: AddressLimits::default(),
             max_streams: 16_384,
             max_calls: 8_192,
             max_waits: 16_384,

@@ -1,6 +1,6 @@
 //! The layer that gives each call its identity, and refuses a method whose verb its roles do not have.
 
-use crate::auth::{Access, Identity, Origin, Passed, Proof, Trust, Verb, access};
+use crate::auth::{Access, Addresses, Identity, Origin, Passed, Proof, Trust, Verb, access};
 use crate::engine::{Leadership, Role};
 use crate::rpc::audit::Refusals;
 use crate::rpc::connection::ConnectInfo;
@@ -8,6 +8,7 @@ use crate::rpc::forward::{CALLER, FORWARDED, IDENTITY, PROOF, SEAL};
 use crate::rpc::forward_auth;
 use crate::rpc::peers::Peers;
 use crate::rpc::status::RpcError;
+use crate::telemetry::metrics::Calls;
 use crate::traces::TraceParent;
 use futures::future::{BoxFuture, Either};
 use http_body_util::{BodyExt, Full, Limited};
@@ -31,6 +32,8 @@ pub(crate) struct Identify {
     /// The servers that may forward calls. `None`: a seal is enough.
     peers: Option<Peers>,
     refusals: Refusals,
+    addresses: Addresses,
+    calls: Option<Calls>,
     /// Maximum length of a message in bytes.
     max_request: usize,
 }
@@ -40,9 +43,10 @@ impl Identify {
         trust: Trust,
         leadership: Leadership,
         (peers, refusals): (Option<Peers>, Refusals),
+        (addresses, calls): (Addresses, Option<Calls>),
         max_request: usize,
     ) -> Self {
-        Self { trust, leadership, peers, refusals, max_request }
+        Self { trust, leadership, peers, refusals, addresses, calls, max_request }
     }
 
     /// Whether a server may have forwarded a call that came by this connection.
@@ -73,6 +77,36 @@ impl Identify {
         }
         // Anybody may say that: it makes less of who calls, never more.
         Ok(self.trust.unvouched(peer, said)?)
+    }
+
+    /// The identity of a call that comes from a client. An address whose proofs were wrong too often waits.
+    async fn of_client(&self, origin: &Origin, path: &str, headers: &HeaderMap) -> Result<Identity, RpcError> {
+        let waits = origin.address.and_then(|address| self.addresses.waits(address.ip()));
+        let too_often = |wait| {
+            if let Some(calls) = &self.calls {
+                calls.turned_away("ADDRESS_FAILURES");
+            }
+            Err(RpcError::AddressFailures { wait })
+        };
+        if let Some(wait) = waits
+            && !self.trust.is_cheap(headers)
+        {
+            return too_often(wait);
+        }
+        let mut identity = self.of(origin.clone(), path, headers);
+        if matches!(&identity, Err(RpcError::Unauthenticated(error)) if error.wants_keys()) {
+            self.trust.look_for_keys(headers).await;
+            identity = self.of(origin.clone(), path, headers);
+        }
+        let wrong = matches!(&identity, Err(RpcError::Unauthenticated(error)) if error.is_wrong_proof());
+        match (wrong, waits, origin.address) {
+            (true, Some(wait), _) => too_often(wait),
+            (true, None, Some(address)) => {
+                self.addresses.failed(address.ip());
+                identity
+            }
+            _ => identity,
+        }
     }
 
     /// The identity of a call that another server forwarded.
@@ -213,11 +247,7 @@ where
                 // The proof covers the message.
                 identify.collected(origin.address, request, access).await
             } else {
-                let mut identity = identify.of(origin.clone(), &path, request.headers());
-                if matches!(&identity, Err(RpcError::Unauthenticated(error)) if error.wants_keys()) {
-                    identify.trust.look_for_keys(request.headers()).await;
-                    identity = identify.of(origin.clone(), &path, request.headers());
-                }
+                let identity = identify.of_client(&origin, &path, request.headers()).await;
                 admit(request, identity, access)
             };
             let (response, who) = match admitted {
@@ -246,13 +276,20 @@ pub(crate) fn of<T>(request: &Call<T>, verb: Verb) -> Result<Caller, RpcError> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::auth::AddressLimits;
     use tonic::codegen::http::HeaderName;
 
     #[test]
     fn an_older_server_that_forwards_a_call_is_believed_for_one_caller_and_else_only_makes_less_of_it() {
         let leadership = Leadership::leading();
         leadership.lead("key");
-        let identify = Identify::new(Trust::everyone(), leadership, (None, Refusals::default()), 1000);
+        let identify = Identify::new(
+            Trust::everyone(),
+            leadership,
+            (None, Refusals::default()),
+            (Addresses::new(AddressLimits::default()), None),
+            1000,
+        );
         let name = |from: &str, headers: &[(&'static str, &str)]| {
             let headers = headers.iter().map(|(name, value)| (HeaderName::from_static(name), value.parse().unwrap()));
             identify.of(Some(from.parse().unwrap()).into(), "/a/B", &headers.collect()).unwrap().principal.to_string()
@@ -290,7 +327,13 @@ mod tests {
             Passed { principal: Arc::from(Identity::LOCAL), proof: Proof::Local, expires: None, peer: None },
         );
         let identity = passed.encode().unwrap();
-        let identify = Identify::new(Trust::everyone(), leadership.clone(), (None, Refusals::default()), 1000);
+        let identify = Identify::new(
+            Trust::everyone(),
+            leadership.clone(),
+            (None, Refusals::default()),
+            (Addresses::new(AddressLimits::default()), None),
+            1000,
+        );
         let asked = async |key: &str| {
             let seal = forward_auth::seal(key, "/a/B", &identity, b"message").unwrap();
             let request = Request::builder().uri("/a/B").header(FORWARDED, "2").header(IDENTITY, &identity);

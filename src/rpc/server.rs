@@ -1,5 +1,6 @@
 //! The port: services, limits, and the order in which all of it ends.
 
+use crate::auth::Addresses;
 use crate::engine::Handle;
 use crate::pb;
 use crate::pb::admin_service_server::AdminServiceServer;
@@ -56,7 +57,8 @@ pub async fn serve(
     // Whatever way this ends, nothing of it lives on.
     let _guards = (stop.clone().drop_guard(), cut.clone().drop_guard());
     let leadership = handle.leadership().clone();
-    let count = Count::new(sources.calls.clone());
+    let calls = sources.calls.clone();
+    let count = Count::new(calls.clone());
     let context = Context::new(handle.clone(), &limits, sources, stop.clone());
     let (reporter, health) = tonic_health::server::health_reporter();
     let well = Health::new(reporter, handle).await;
@@ -73,13 +75,21 @@ pub async fn serve(
     let refusals = Refusals::default();
     context.tasks.spawn(tell(refusals.clone(), stop.clone()));
     let peers = port.peers.clone();
-    let incoming = connection::accept(port, &limits, cut.clone(), refusals.clone());
+    let addresses = Addresses::new(limits.per_address.clone());
+    let door = (refusals.clone(), calls.clone(), addresses.clone());
+    let incoming = connection::accept(port, &limits, cut.clone(), door);
     let serving = Server::builder()
         .http2_keepalive_interval(Some(limits.keepalive_interval))
         .http2_keepalive_timeout(Some(limits.keepalive_timeout))
         .max_concurrent_streams(limits.max_streams)
         .layer(count)
-        .layer(Identify::new(context.trust.clone(), leadership.clone(), (peers.clone(), refusals), max))
+        .layer(Identify::new(
+            context.trust.clone(),
+            leadership.clone(),
+            (peers.clone(), refusals),
+            (addresses, calls),
+            max,
+        ))
         .layer(ForwardLayer::new(leadership, &limits, peers))
         .layer(MapResponseLayer::new(move |response| explain(response, max)))
         .add_service(lease)

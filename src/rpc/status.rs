@@ -81,6 +81,11 @@ pub enum RpcError {
         /// The limit.
         max: usize,
     },
+    /// Too many calls of an address had wrong proofs; this one was not looked at.
+    AddressFailures {
+        /// Time until one is.
+        wait: Duration,
+    },
     /// A tenant requests leases more often than it may; nothing was done.
     RateLimited {
         /// The tenant.
@@ -229,6 +234,16 @@ impl From<RpcError> for Status {
             )
             .with("limit", max)
             .retry(SOON * 5)
+            .status(),
+            RpcError::AddressFailures { wait } => Answer::new(
+                Code::ResourceExhausted,
+                "ADDRESS_FAILURES",
+                format!(
+                    "too many calls from this address had credentials that are wrong; nothing was done, try again in {wait:?}, and \
+                     look for the program that repeats them"
+                ),
+            )
+            .retry(wait)
             .status(),
             RpcError::RateLimited { tenant, wait } => Answer::new(
                 Code::ResourceExhausted,

@@ -3,7 +3,10 @@
 //! The filter may change while the server runs; the format may not. Levels are a contract. ERROR: a person must act. WARN: a problem that the server deals with. INFO: a change of state. DEBUG:
 //! details for a reader of the code. No event has secrets.
 
+pub(crate) mod audit_file;
 pub mod metrics;
+
+pub use audit_file::{AuditNews, AuditSettings};
 
 use std::io::IsTerminal;
 use std::sync::OnceLock;
@@ -138,7 +141,13 @@ where
         }
         Format::Json => json().with_filter(others).boxed(),
     };
-    let refusals = json().with_filter(filter_fn(is_audit).with_max_level_hint(LevelFilter::WARN)).boxed();
+    let to_file = audit_file::Refused { other: writer.clone() };
+    let refusals = tracing_subscriber::fmt::layer()
+        .json()
+        .flatten_event(true)
+        .with_writer(to_file)
+        .with_filter(filter_fn(is_audit).with_max_level_hint(LevelFilter::WARN))
+        .boxed();
     Ok((tracing_subscriber::registry().with(vec![others, refusals]), handle))
 }
 

@@ -54,6 +54,14 @@ impl Site {
         lease["lease"]["id"].as_str().unwrap().to_owned()
     }
 
+    fn server_wait(&self, what: &str, condition: impl Fn() -> bool) {
+        let start = Instant::now();
+        while !condition() {
+            assert!(start.elapsed() < PATIENCE, "in vain: {what}\n{}", self.server.log());
+            std::thread::sleep(std::time::Duration::from_millis(20));
+        }
+    }
+
     fn events(&self, args: &[&str]) -> Vec<Value> {
         let output = self.ops(&[&["events", "--json", "--limit", "10000"], args].concat());
         assert!(output.status.success(), "{}", text(&output));
@@ -218,4 +226,131 @@ fn refusals_are_lines_of_json_and_no_writes() {
     });
     assert_eq!(all(), before, "no write");
     assert!(!site.server.log().contains(&wrong), "no token is in the log");
+}
+
+/// The refusals of a file of their own: its mode, its rotation, its size.
+#[test]
+fn refusals_are_in_a_file_of_their_own_that_is_rotated_and_has_an_end() {
+    use std::os::unix::fs::PermissionsExt;
+    let mut site = Site::start();
+    let file = site.server.folder.path().join("refusals");
+    let before = std::fs::read_to_string(site.server.config()).unwrap();
+    let with = format!("[audit]\nfile = \"refusals\"\nmax_size = \"4KiB\"\n{before}");
+    std::fs::write(site.server.config(), with).unwrap();
+    site.server.kill();
+    site.server.spawn();
+    site.until_up();
+    assert_eq!(std::fs::metadata(&file).unwrap().permissions().mode() & 0o777, 0o600);
+    let lines = || -> Vec<Value> {
+        let text = std::fs::read_to_string(&file).unwrap();
+        text.lines().map(|line| serde_json::from_str(line).unwrap_or_else(|error| panic!("{error}: {line}"))).collect()
+    };
+    let refuse = |args: &[&str]| assert_eq!(site.by(&site.agent, args).output().unwrap().status.code(), Some(77));
+    let log_before = site.server.log();
+    refuse(&["resources"]);
+    let [line] = &lines()[..] else { panic!("{:#?}", lines()) };
+    assert_eq!((&line["reason"], &line["method"]), (&"NOT_ALLOWED".into(), &"ListResources".into()), "{line}");
+    let log = site.server.log();
+    assert!(!log[log_before.len()..].contains("wharfinger::audit"), "it is in the file alone: {log}");
+    // Another program moves the file, and sends SIGHUP.
+    let moved = file.with_extension("1");
+    std::fs::rename(&file, &moved).unwrap();
+    refuse(&["events"]);
+    assert!(std::fs::read_to_string(&moved).unwrap().contains("\"method\":\"Events\""), "the open file is written on");
+    site.server.reload();
+    site.server_wait("the file", || file.exists());
+    refuse(&["cordon", "--pool", "hosts"]);
+    assert_eq!(lines().iter().filter(|line| line["reason"] == "NOT_ALLOWED").count(), 1, "{:#?}", lines());
+    // It has an end. What comes after is counted.
+    let resource = "res_01M8P5YYR4F9VG000000000001";
+    for verb in ["drain", "undrain", "uncordon", "recycle", "recover", "hold", "taint", "quarantine", "force-destroy"] {
+        for caller in [&*site.agent, &site.agent[..20]] {
+            let _ = site.by(caller, &[verb, resource, "--reason", "x"]).output().unwrap();
+            let _ = site.by(caller, &[verb, resource]).output().unwrap();
+        }
+    }
+    for verb in ["ls", "pools", "weather", "tenants", "whoami"] {
+        let _ = site.by(&site.agent[..20], &[verb]).output().unwrap();
+    }
+    site.server_wait("the log to say so", || site.server.log().contains("the file of refusals is full"));
+    let length = std::fs::metadata(&file).unwrap().len();
+    assert!(length <= 4096 && length > 3000, "{length}");
+    std::fs::rename(&file, &moved).unwrap();
+    site.server.reload();
+    site.server_wait("the file", || file.exists());
+    let first = &lines()[0];
+    assert!(
+        first["message"] == "refusals were left out: the file was full" && first["count"].as_u64() > Some(0),
+        "{first}"
+    );
+    // A file that cannot be opened leaves the one before; at the start it is a mistake.
+    std::fs::rename(&file, &moved).unwrap();
+    std::os::unix::fs::symlink(&moved, &file).unwrap();
+    site.server.reload();
+    site.server_wait("the log to say so", || site.server.log().contains("the one before stays"));
+    site.server.kill();
+    site.server.spawn();
+    assert_eq!(site.server.wait_for_end().code(), Some(78));
+    assert!(site.server.log().contains("cannot be opened"), "{}", site.server.log());
+}
+
+/// An export that lies elsewhere shows what was changed in the database.
+#[test]
+fn a_trail_that_was_changed_in_the_database_differs_from_its_export() {
+    let mut site = Site::start();
+    let (kept, changed) = (site.lease(), site.lease());
+    assert!(site.by(&site.agent, &["release", &changed]).output().unwrap().status.success());
+    let export = site.follow(&["--after", "0"]);
+    export.until("the release", |events| has(events, &changed, "lease.released") && has(events, &kept, "lease.active"));
+    let lines: String = export.end().iter().map(|event| format!("{event}\n")).collect();
+    let file = site.server.folder.path().join("export").display().to_string();
+    // The process that wrote it was killed within a line; some lines came twice.
+    let twice = lines.lines().next().unwrap();
+    std::fs::write(&file, format!("{lines}{twice}\n{{\"revision\":9")).unwrap();
+    let good = site.ops(&["events", "--verify", &file]);
+    assert!(good.status.success() && text(&good).contains(" 0 differ"), "{}", text(&good));
+    // A line is not in the export: the trail has more. (What came after the last line of the export is newer.)
+    let shorter: String =
+        lines.lines().filter(|line| !line.contains("resource.ready")).map(|line| format!("{line}\n")).collect();
+    std::fs::write(&file, shorter).unwrap();
+    let differs = site.ops(&["events", "--verify", &file]);
+    assert_eq!(
+        (differs.status.code(), text(&differs).contains("not in the export")),
+        (Some(65), true),
+        "{}",
+        text(&differs)
+    );
+    std::fs::write(&file, &lines).unwrap();
+    // The database is changed: another one is said to have released the lease.
+    site.server.kill();
+    let (config, dump) = (site.server.config(), site.server.folder.path().join("dump"));
+    let (config, dump) = (config.to_str().unwrap(), dump.to_str().unwrap());
+    let run = |args: &[&str]| {
+        let output = site.server.cli(args);
+        assert!(output.status.success(), "{args:?}: {}", text(&output));
+    };
+    run(&["db", "dump", "--config", config, dump]);
+    let whole = std::fs::read_to_string(dump).unwrap();
+    let forged: String = whole
+        .lines()
+        .map(|line| match line.contains("lease.released") {
+            true => line.replace("web-ci", "web-cj") + "\n",
+            false => line.to_owned() + "\n",
+        })
+        .collect();
+    assert_ne!(forged, whole);
+    std::fs::write(dump, forged).unwrap();
+    for name in ["w.db", "w.db-wal", "w.db-shm"] {
+        let _ = std::fs::remove_file(site.server.folder.path().join(name));
+    }
+    run(&["db", "restore", "--config", config, dump]);
+    site.server.spawn();
+    site.until_up();
+    let found = site.ops(&["events", "--verify", &file, "--json"]);
+    assert_eq!(found.status.code(), Some(65), "{}", text(&found));
+    let found: Value = serde_json::from_slice(&found.stdout).unwrap();
+    let kinds: Vec<_> =
+        found["differences"].as_array().unwrap().iter().map(|one| one["entry"]["kind"].clone()).collect();
+    assert!(!kinds.is_empty() && kinds.iter().all(|kind| kind == "lease.released"), "{found}");
+    assert!(found["agree"].as_u64() > Some(3), "{found}");
 }

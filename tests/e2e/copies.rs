@@ -19,6 +19,22 @@ fn a_build_runs_in_a_leased_copy_and_its_output_and_exit_code_come_back() {
 }
 
 #[test]
+fn a_failing_command_costs_one_check() {
+    let server = local();
+    let output = server.cli(&["run", "--pool", "copies", "--", "false"]);
+    assert_eq!(output.status.code(), Some(1), "{}", text(&output));
+    assert!(String::from_utf8_lossy(&output.stderr).contains("is healthy: the failure is the command's own"));
+    server.wait("the clean-up to end", || {
+        let free =
+            |row: &serde_json::Value| row["state"] == "READY" && row["leases"].as_array().is_none_or(Vec::is_empty);
+        server.resources().iter().any(|row| row["pool"] == "copies" && free(row)).then_some(())
+    });
+    let events = server.json(&["events", "--pool", "copies", "--limit", "1000"]);
+    let of = |kind: &str| events["events"].as_array().unwrap().iter().filter(|event| event["kind"] == kind).count();
+    assert_eq!((of("resource.suspect"), of("resource.cleared")), (1, 1), "{events}");
+}
+
+#[test]
 fn a_build_that_removes_dot_git_is_the_last_to_notice_it() {
     let server = local();
     // The work fails after it mangled its copy: the check finds it, the lease breaks, the copy is mended before anyone

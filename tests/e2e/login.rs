@@ -32,6 +32,19 @@ fn pools(sshd: Option<&Sshd>, work: &Path, ca: &str) -> String {
     )
 }
 
+/// Commands that give a machine its own files in this folder, and numbers of users of its own.
+fn own_files(own: &Path, offset: u32) -> String {
+    let first = 1_300_000_000 + std::process::id() % 4_000_000 * 100 + offset;
+    format!(
+        "set -e\ncd {own}\nmkdir -p etc run lib var\n[ -e etc/passwd ] || cp -a /etc/. etc/\nmount --bind etc /etc\n\
+             mount --bind run /run\nmount --bind lib /usr/local/lib\nmount --bind var /var/lib\nssh-keygen -A >/dev/null\n\
+             sed -i -e '/^SYS_UID_M/d' -e '/^SYS_GID_M/d' /etc/login.defs\n\
+             printf 'SYS_UID_MIN {first}\\nSYS_UID_MAX {last}\\nSYS_GID_MIN {first}\\nSYS_GID_MAX {last}\\n' >>/etc/login.defs\n",
+        own = own.display(),
+        last = first + 19,
+    )
+}
+
 impl Farm {
     fn start(ca: &str) -> Self {
         let mut server = Server::prepared("w.db");
@@ -48,16 +61,8 @@ impl Farm {
         let script = server.cli(&["host-setup", &config]);
         assert!(script.status.success(), "{}", text(&script));
         std::fs::write(own.path().join("setup.sh"), &script.stdout).unwrap();
-        let first = 1_300_000_000 + std::process::id() % 4_000_000 * 100 + u32::from(ca.contains("{slot}")) * 20;
-        let prelude = format!(
-            "set -e\ncd {own}\nmkdir -p etc run lib var\n[ -e etc/passwd ] || cp -a /etc/. etc/\nmount --bind etc /etc\n\
-             mount --bind run /run\nmount --bind lib /usr/local/lib\nmount --bind var /var/lib\nssh-keygen -A >/dev/null\n\
-             sed -i -e '/^SYS_UID_M/d' -e '/^SYS_GID_M/d' /etc/login.defs\n\
-             printf 'SYS_UID_MIN {first}\\nSYS_UID_MAX {last}\\nSYS_GID_MIN {first}\\nSYS_GID_MAX {last}\\n' >>/etc/login.defs\n\
-             WHARFINGER_NO_RELOAD=yes /bin/sh setup.sh >&2\nset +e\ncd /\n",
-            own = own.path().display(),
-            last = first + 19,
-        );
+        let host = own_files(own.path(), u32::from(ca.contains("{slot}")) * 20);
+        let prelude = format!("{host}WHARFINGER_NO_RELOAD=yes /bin/sh setup.sh >&2\nset +e\ncd /\n");
         let options = "Include /etc/ssh/sshd_config.d/10-wharfinger-hosts.conf\nSubsystem sftp internal-sftp\n";
         let sshd = Sshd::start_in(&prelude, options, None);
         server.configure("", &pools(Some(&sshd), work.path(), ca));
@@ -189,4 +194,75 @@ fn a_pool_of_copies_is_refused_where_each_slot_has_a_user() {
     );
     assert_eq!(check("user = \"other\"").status.code(), Some(78));
     assert!(check("user = \"root\"").status.success());
+}
+
+/// `host-setup --apply`: the machine prepares itself, twice, and takes it all away.
+#[test]
+fn the_set_up_is_applied_on_the_machine_itself_and_taken_away_again() {
+    if skip("the_set_up_is_applied_on_the_machine_itself_and_taken_away_again") {
+        return;
+    }
+    let server = Server::prepared("w.db");
+    let (work, own) = (tempfile::tempdir().unwrap(), tempfile::tempdir().unwrap());
+    for name in ["user_ca", "ca"] {
+        make_key(&server.folder.path().join(name), "ed25519");
+    }
+    make_key(&work.path().join("pinned"), "ed25519");
+    let users = users();
+    server.configure("", &pools(None, work.path(), &format!("user = \"{users}\"")));
+    let slot = users.replace("{slot}", "0");
+    let files = "/etc/ssh/sshd_config.d/10-wharfinger-hosts.conf /etc/ssh/wharfinger_hosts_ca.pub /usr/local/lib/wharfinger/enter \
+                 /usr/local/lib/wharfinger/slot /usr/local/lib/wharfinger/users";
+    let rules = |user: &str| {
+        format!(
+            "/usr/sbin/sshd -T -C user={user},host=h,addr=127.0.0.1 | \
+             grep -iE '^(trustedusercakeys|authorizedkeysfile|authorizedprincipalsfile) ' || true"
+        )
+    };
+    let script = format!(
+        "{host}mkdir -p /run/sshd\n\
+         echo == first; \"$1\" host-setup --apply \"$2\"\n\
+         echo == again; \"$1\" host-setup --apply \"$2\"\n\
+         echo == files; id -un {slot}; stat -c '%U %a %n' {files}\n\
+         echo == slot; {of_slot}\n\
+         echo == root; {of_root}\n\
+         sleep 600 >/dev/null 2>&1 & echo $! >/run/sshd.pid\n\
+         echo == undone; \"$1\" host-setup --undo --apply \"$2\"; ls -d {files} 2>/dev/null || true\n\
+         id -un {slot} 2>/dev/null || echo nobody\n\
+         kill \"$(cat /run/sshd.pid)\" 2>/dev/null || true\n\
+         echo == end\n",
+        host = own_files(own.path(), 60),
+        of_slot = rules(&slot),
+        of_root = rules("root"),
+    );
+    let output = Command::new("unshare")
+        .args(["-m", "/bin/sh", "-c", &script, "setup", env!("CARGO_BIN_EXE_wharfinger")])
+        .arg(server.config())
+        .env("WHARFINGER_NO_RELOAD", "yes")
+        .stdin(Stdio::null())
+        .output()
+        .unwrap();
+    assert!(output.status.success(), "{}", text(&output));
+    let said = printed(&output);
+    let part = |name: &str| {
+        let (_, rest) = said.split_once(&format!("== {name}\n")).unwrap_or_else(|| panic!("{name}: {}", text(&output)));
+        rest.split("== ").next().unwrap().trim().to_string()
+    };
+    assert!(part("first").contains(&format!("made:      user {slot}")), "{}", text(&output));
+    let again = part("again");
+    assert!(again.contains("as it was") && !again.contains("written:") && !again.contains("made:"), "{again}");
+    let found = part("files");
+    assert!(found.starts_with(&slot) && found.lines().skip(1).all(|line| line.starts_with("root ")), "{found}");
+    assert!(found.contains("root 755 /usr/local/lib/wharfinger/slot"), "{found}");
+    // The users of slots log in by certificate alone, and root as before.
+    let of_slot = part("slot");
+    assert!(
+        of_slot.contains("/etc/ssh/wharfinger_hosts_ca.pub") && of_slot.contains("authorizedkeysfile none"),
+        "{of_slot}"
+    );
+    assert!(!part("root").contains("wharfinger"), "{}", part("root"));
+    let undone = part("undone");
+    assert!(undone.ends_with("nobody") && !undone.contains("/wharfinger"), "{undone}");
+    // The machine of the test has none of it.
+    assert!(!Path::new("/etc/ssh/wharfinger_hosts_ca.pub").exists());
 }

@@ -4,6 +4,7 @@
 #![allow(clippy::disallowed_methods, reason = "tests compare with what they see on their own clock")]
 #![allow(clippy::unwrap_used, reason = "a test that can not go on stops")]
 
+mod addresses;
 mod audit;
 mod bad_input;
 mod brake;
@@ -15,6 +16,7 @@ mod cluster_tls;
 mod command;
 mod containment;
 mod copies;
+mod cost;
 mod db;
 mod demo;
 #[cfg(feature = "ec2")]
@@ -40,6 +42,9 @@ mod lossy;
 mod machines;
 mod many_watches;
 mod messages;
+#[allow(dead_code, reason = "benchmarks use the rest")]
+#[path = "../../benches/load/meter.rs"]
+mod meter;
 mod metrics;
 mod notices;
 mod old_client;
@@ -52,6 +57,7 @@ mod postgresql;
 mod proxy;
 mod python;
 mod reach;
+mod rotation;
 mod seed;
 mod spoilt;
 #[path = "../../adapters/ssh/tests/support/mod.rs"]
@@ -62,7 +68,15 @@ mod tls;
 mod tokens;
 mod top;
 mod traces;
+#[allow(dead_code, reason = "benchmarks use the rest")]
+#[path = "../../benches/load/trust.rs"]
+mod trust;
 mod unix;
 mod upgrade;
 mod verbs;
+#[allow(dead_code, reason = "benchmarks use the rest")]
+#[path = "../../benches/load/wharf.rs"]
+mod wharf;
 mod writers;
+
+use issuer as signer;

@@ -23,6 +23,9 @@ struct Size {
 const SHORT: Size = Size { hosts: 7, silent: 3 };
 const LONG: Size = Size { hosts: 24, silent: 10 };
 
+/// The hosts work for so long before the first fault: a few answers of each are known then.
+const AT_WORK: Duration = Duration::from_secs(6);
+
 /// Between two faults, so that they come at all phases of a probe's interval.
 const APART: Duration = Duration::from_millis(370);
 
@@ -115,8 +118,7 @@ fn measure(size: &Size, ssh: &str, mut hurt: impl FnMut(&Sshd) -> Option<Loss>) 
         }
     });
     server.wait("the watch to see all leases", || (told.lock().unwrap().len() == size.hosts).then_some(()));
-    // A few answers of each host are known by then, as of any host that works for a while.
-    std::thread::sleep(Duration::from_secs(6));
+    std::thread::sleep(AT_WORK);
 
     let (mut faults, mut losses) = (BTreeMap::new(), Vec::new());
     for (n, sshd) in sshds.iter().enumerate().take(size.silent) {

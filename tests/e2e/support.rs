@@ -89,7 +89,10 @@ impl Server {
         let text = format!(
             "[server]\nlisten = \"127.0.0.1:{port}\"\nstop_grace = \"2s\"\n[store]\n{store}\n{head}\n{pools}\n"
         );
-        std::fs::write(self.config(), text).unwrap();
+        // In one step: a reload that is under way reads the one or the other.
+        let new = self.config().with_extension("new");
+        std::fs::write(&new, text).unwrap();
+        std::fs::rename(new, self.config()).unwrap();
     }
 
     pub(crate) fn config(&self) -> PathBuf {

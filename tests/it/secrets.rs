@@ -135,7 +135,12 @@ impl Server {
     }
 
     async fn get(&self, owner: bool, id: &str) -> pb::Lease {
-        let request = pb::GetRequest { lease_id: id.into(), ..pb::GetRequest::default() };
+        self.get_since(owner, id, 0).await
+    }
+
+    /// Not older than this revision: a server that follows waits for it.
+    async fn get_since(&self, owner: bool, id: &str, min_revision: u64) -> pb::Lease {
+        let request = pb::GetRequest { lease_id: id.into(), min_revision };
         self.calls().await.get(from(owner, request)).await.unwrap().into_inner().lease.unwrap()
     }
 
@@ -288,7 +293,7 @@ async fn a_secret_is_in_the_answers_to_its_owner_and_nowhere_else() {
             pb::WatchRequest { from_revision: 1, ..pb::WatchRequest::default() },
         ];
         for server in [leader, follower] {
-            assert_eq!(key(&server.get(OWNER, id).await), Some(MARK));
+            assert_eq!(key(&server.get_since(OWNER, id, lease.revision).await), Some(MARK));
             assert_eq!(key(&server.get(OTHER, id).await), None);
             assert_eq!(key(&server.watched(OWNER, named.clone(), id).await), Some(MARK));
             assert_eq!(key(&server.watched(OTHER, named.clone(), id).await), None);
@@ -376,7 +381,7 @@ async fn a_key_file_that_is_gone_leaves_the_lease_valid_and_the_answer_says_why_
     let lease = calls.lease(wanted("a", "copies")).await.unwrap().into_inner().lease.unwrap();
     assert_eq!(lease.state(), pb::LeaseState::Active);
     for server in [&world.leader, &world.follower] {
-        let lease = server.get(OWNER, &lease.id).await;
+        let lease = server.get_since(OWNER, &lease.id, lease.revision).await;
         let missing = lease.missing_credentials.as_ref().expect("a reason");
         assert_eq!((key(&lease), missing.reason.as_str()), (None, "HOLDER_KEY_UNUSABLE"));
         assert!(missing.detail.contains("pool hosts") && !missing.detail.contains("/etc"), "{missing:?}");

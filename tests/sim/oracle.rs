@@ -61,6 +61,8 @@ pub(crate) struct Oracle {
     /// Preparations that failed on each resource since work last went well on it, and the number of repairs of its pool, at
     /// most.
     unfit: BTreeMap<ResourceId, (u32, u32)>,
+    /// When each lease that is live was last out of doubt again.
+    cleared: BTreeMap<LeaseId, Timestamp>,
     /// The latest sign of life of each holder, and the latest change of each group's states.
     signs: BTreeMap<LeaseId, Timestamp>,
 }
@@ -95,6 +97,12 @@ impl Oracle {
         let stood: BTreeMap<ResourceId, Arc<Resource>> =
             batch.resources.iter().filter_map(|row| Some((row.id, self.resources.get(&row.id)?.clone()))).collect();
         self.note_changes(batch, &before, &stood);
+        for row in batch.leases.iter().filter(|row| row.doubt.is_none()) {
+            let doubted = before.get(&row.id).is_some_and(|old| old.doubt.is_some());
+            if doubted && matches!(row.state, LeaseState::Active { .. }) {
+                self.cleared.insert(row.id, batch.now);
+            }
+        }
         self.leases.extend(batch.leases.iter().map(|row| (row.id, row.clone())));
         self.resources.extend(batch.resources.iter().map(|row| (row.id, row.clone())));
         self.slots_are_held_once(batch, &before)?;
@@ -308,7 +316,7 @@ impl Oracle {
 
     /// 2: what makes a resource suspect and the suspicion are one commit.
     fn leaves_doubt(&self, row: &Lease, old: Option<&Lease>, facts: &Facts<'_>) -> Checked {
-        let (LeaseState::Ended { how, .. }, Some(LeaseState::Active { assignment: hold, .. })) =
+        let (LeaseState::Ended { how, at, .. }, Some(LeaseState::Active { assignment: hold, .. })) =
             (&row.state, old.map(|old| &old.state))
         else {
             return Ok(());
@@ -322,6 +330,12 @@ impl Oracle {
         let doubtful = match how {
             Ended::Released { outcome, .. } => match outcome {
                 Outcome::Ok => false,
+                // Its holder reported the failure, and a check has passed since.
+                Outcome::Failed
+                    if self.cleared.get(&row.id).is_some_and(|then| at.since(*then) <= Millis::secs(30)) =>
+                {
+                    false
+                }
                 Outcome::Failed | Outcome::Abandoned => policy.after_failed,
                 Outcome::Tainted => true,
             },

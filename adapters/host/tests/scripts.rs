@@ -3,9 +3,10 @@
 #![allow(clippy::unwrap_used, reason = "helpers of tests")]
 
 use std::io::{BufRead, BufReader};
-use std::os::unix::fs::MetadataExt;
+use std::os::unix::fs::{MetadataExt, PermissionsExt};
 use std::path::{Path, PathBuf};
 use std::process::{Command, Output, Stdio};
+use wharfinger_testkit::{Need, need};
 
 /// The shells that a Debian or Alpine host has as /bin/sh, and those that administrators put there.
 const SHELLS: [&[&str]; 3] = [&["dash"], &["bash", "--posix"], &["busybox", "sh"]];
@@ -201,6 +202,74 @@ fn a_slots_group_ends_what_took_its_marks_away() {
         assert_eq!(outside(shell, &reap, &[&lease, &fence, "9", number], 0), "0\n");
         outside(shell, &guard, &[&fence, "9", number, "true"], 113);
     }
+}
+
+/// A folder for a user's runtime files with a socket where its service manager listens.
+struct Manager {
+    dir: tempfile::TempDir,
+    /// Accepts connections and never answers. `None`: the manager is dead, and its socket is left.
+    _hung: Option<std::os::unix::net::UnixListener>,
+}
+
+impl Manager {
+    fn new(hung: bool) -> Self {
+        let dir = tempfile::tempdir().unwrap();
+        let open = |path: &Path| std::fs::set_permissions(path, std::fs::Permissions::from_mode(0o777)).unwrap();
+        std::fs::create_dir(dir.path().join("systemd")).unwrap();
+        let socket = dir.path().join("systemd/private");
+        let listener = std::os::unix::net::UnixListener::bind(&socket).unwrap();
+        for path in [dir.path(), &dir.path().join("systemd"), &socket] {
+            open(path);
+        }
+        // The kernel accepts for it: a client waits for words.
+        Self { dir, _hung: hung.then_some(listener) }
+    }
+
+    /// Runs a script as a user who may make no control groups. Returns what it printed, and how often it ran systemctl.
+    fn ask(&self, shell: &[&str], script: &str, args: &[&str]) -> (String, usize) {
+        let (bin, log) = (self.dir.path().join("bin"), self.dir.path().join("asked"));
+        std::fs::create_dir(&bin).unwrap();
+        std::fs::write(&log, "").unwrap();
+        std::fs::set_permissions(&log, std::fs::Permissions::from_mode(0o666)).unwrap();
+        let real = ["/usr/bin/systemctl", "/bin/systemctl"].into_iter().find(|at| Path::new(at).exists()).unwrap();
+        let counted = bin.join("systemctl");
+        std::fs::write(&counted, format!("#!/bin/sh\necho >>{}\nexec {real} \"$@\"\n", log.display())).unwrap();
+        std::fs::set_permissions(&counted, std::fs::Permissions::from_mode(0o755)).unwrap();
+        let mut command = Command::new("setpriv");
+        command.args(["--reuid=65533", "--regid=65533", "--clear-groups", "timeout", "80"]).args(shell);
+        command.args(["-c", script, "script"]).args(args);
+        command.env("XDG_RUNTIME_DIR", self.dir.path()).current_dir("/").stdin(Stdio::null());
+        command.env("PATH", format!("{}:/usr/local/bin:/usr/bin:/bin", bin.display()));
+        let output = command.output().unwrap();
+        let said = String::from_utf8_lossy(&output.stdout).into_owned();
+        assert!(output.status.success(), "{shell:?}: {:?}: {said}", output.status);
+        (said, std::fs::read_to_string(&log).unwrap().lines().count())
+    }
+}
+
+#[test]
+fn a_service_manager_that_is_dead_or_hangs_is_asked_once() {
+    let installed = ["systemctl", "busctl"].iter().all(|name| Path::new("/usr/bin").join(name).exists());
+    if wharfinger_testkit::cgroup().is_none() || need(Need::Systemd, installed.then_some(())).is_none() {
+        return;
+    }
+    let facts = text("api", &["boot.sh", "cgroup.sh", "facts.sh"]);
+    let ask = |shell: &[&str], hung| {
+        let manager = Manager::new(hung);
+        let (said, asked) = manager.ask(shell, &facts, &["/nonexistent/scratch", "no", "memory pids"]);
+        assert!(said.contains("\ncontainment=marks\n"), "{shell:?}: {said}");
+        assert!(said.contains("its service manager does not answer"), "{shell:?}: {said}");
+        assert!(said.ends_with("\nend=yes\n"), "{shell:?}: {said}");
+        // Also not for each of the two limits.
+        assert_eq!(asked, 1, "{shell:?}, hung: {hung}: {said}");
+    };
+    std::thread::scope(|scope| {
+        for shell in SHELLS {
+            for hung in [false, true] {
+                scope.spawn(move || ask(shell, hung));
+            }
+        }
+    });
 }
 
 /// Leaves a process behind that has no mark of its lease, and returns its id.

@@ -23,6 +23,7 @@ impl Core {
                 let resource = assignment.resource;
                 self.may_accuse(id, &caller.tenant, resource)?;
                 self.count_report(id)?;
+                self.reported(id);
                 let machine = self.host_or_itself(resource);
                 // One that drains has no check.
                 if self.resource(resource).is_some_and(|row| matches!(row.state.stage(), Stage::Ready | Stage::Doubted))

@@ -312,6 +312,9 @@ impl Core {
         }
         for lease in below {
             self.edit_lease(lease, |lease| lease.doubt = None);
+            if self.lease(lease).and_then(|row| row.assignment()).is_some_and(|on| on.resource == id) {
+                self.answer_report(lease);
+            }
         }
         if self.resource(id).is_some_and(|row| row.hold.is_some()) {
             // Its holders are gone and it is to be kept as they left it.

@@ -14,6 +14,9 @@ use alloc::sync::Arc;
 use alloc::vec::Vec;
 use core::cmp::Reverse;
 
+/// How long the check after a report answers also for the failed end of the lease that reported.
+const CHECKED_FOR: Millis = Millis::secs(30);
+
 impl Core {
     /// Ends a lease, whatever its state; its slot stays taken until it is clean. Nothing happens to one that is over.
     /// `counted`: the outcome counts as a success or a failure.
@@ -33,8 +36,9 @@ impl Core {
                 Cleanup { assignment, op }
             });
         let (kind, detail) = (EventKind::of_end(&how), ended_detail(&how));
-        let doubt = self.doubt_after(&lease, &how);
-        if counted && doubt.is_some() {
+        let checked = self.checked_already(&lease, &how);
+        let doubt = self.doubt_after(&lease, &how).filter(|_| !checked);
+        if counted && (doubt.is_some() || checked) {
             self.open_finding(&lease, &mut how);
         }
         self.edit_lease(id, |lease| {
@@ -63,6 +67,19 @@ impl Core {
         if let Some(link) = doubt {
             self.then(Consequence::doubt(resource, link));
         }
+        if checked {
+            // As after the check that this end would have started.
+            self.then(Consequence::CompareFailures(resource));
+        }
+    }
+
+    /// Whether the failure with which a lease ends was reported just before, and the check of that report has passed: a
+    /// second check would ask the same.
+    fn checked_already(&self, lease: &Lease, how: &Ended) -> bool {
+        let Ended::Released { outcome: Outcome::Failed, .. } = how else { return false };
+        let Some(row) = lease.assignment().and_then(|on| self.resource(on.resource)) else { return false };
+        let ready = row.state.stage() == Stage::Ready && row.hold.is_none();
+        ready && self.report_answered(lease.id).is_some_and(|at| self.now().since(at) <= CHECKED_FOR)
     }
 
     /// Takes a lease out of the queue; the others of its request stay in it, and keep their place.

@@ -78,6 +78,7 @@ impl Core {
         let Some(entry) = self.leases.remove(&id) else { return };
         self.disarm_lease(entry.timer, id);
         self.reports.remove(&id);
+        self.answered.remove(&id);
         self.by_revision.remove(&entry.row.revision);
         let key = entry.row.request_key();
         if self.by_request.get(&key) == Some(&id) {
@@ -129,6 +130,23 @@ impl Core {
     pub(crate) fn reports_of(&mut self, lease: LeaseId) -> &mut (Timestamp, u32) {
         let now = self.now;
         self.reports.entry(lease).or_insert((now, 0))
+    }
+
+    /// A check passed that began after the last report of this lease.
+    pub(crate) fn answer_report(&mut self, lease: LeaseId) {
+        if self.reports.contains_key(&lease) {
+            self.answered.insert(lease, self.now);
+        }
+    }
+
+    /// A lease reports: no check has answered that yet.
+    pub(crate) fn reported(&mut self, lease: LeaseId) {
+        self.answered.remove(&lease);
+    }
+
+    /// When a check passed that began after the last report of a lease.
+    pub(crate) fn report_answered(&self, lease: LeaseId) -> Option<Timestamp> {
+        self.answered.get(&lease).copied()
     }
 
     /// Removes the leases of a request as if it had never been made.

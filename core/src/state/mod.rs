@@ -77,6 +77,8 @@ pub struct Core {
     accusers: BTreeMap<(ResourceId, Arc<str>), accusers::Reports>,
     /// Reports of each lease: when its present period began, and the reports in it. Not stored.
     reports: BTreeMap<LeaseId, (Timestamp, u32)>,
+    /// When a check passed that began after the last report of a lease. Not stored.
+    answered: BTreeMap<LeaseId, Timestamp>,
     /// All probed hosts as one failure domain.
     network: Domain,
     queue: Queue,

@@ -34,6 +34,7 @@ impl Core {
             lost_under: BTreeMap::new(),
             accusers: BTreeMap::new(),
             reports: BTreeMap::new(),
+            answered: BTreeMap::new(),
             network: crate::policy::brake::Domain::default(),
             heard_since: now,
             queue: crate::state::queue::Queue::default(),

@@ -448,6 +448,46 @@ fn report(w: &mut World, lease: LeaseId) -> Result<Reply, wharfinger_core::Rejec
 }
 
 #[test]
+fn a_failure_that_was_reported_and_checked_ends_without_a_second_check() {
+    let (mut w, lease, copy, _) = lease_on_copy(1);
+    report(&mut w, lease).unwrap();
+    w.works(Kind::Check);
+    w.pass(Millis::secs(29));
+    w.release(lease, Outcome::Failed);
+    assert_eq!((w.stands(copy), w.waits_for(Kind::Check)), ("READY", 0));
+    // It counts as a failure after which the check passed.
+    assert_eq!(w.resource(copy).failures.iter().map(|f| (f.lease, f.cleared)).collect::<Vec<_>>(), [(lease, true)]);
+    let row = w.row(lease);
+    let LeaseState::Ended { how: Ended::Released { finding: Some(finding), .. }, .. } = &row.state else {
+        panic!("{row:?}")
+    };
+    assert_eq!(finding.fault, Fault::Undecided);
+    w.all_works();
+    assert_eq!(w.stands(copy), "READY");
+
+    // Later it may be another failure, and a report that no check has answered is one.
+    for (after, again) in [(Millis::secs(31), false), (Millis::secs(1), true)] {
+        let (mut w, lease, copy, _) = lease_on_copy(1);
+        report(&mut w, lease).unwrap();
+        w.works(Kind::Check);
+        w.pass(after);
+        if again {
+            report(&mut w, lease).unwrap();
+        }
+        w.release(lease, Outcome::Failed);
+        assert_eq!(w.stands(copy), "SUSPECT", "{after}");
+        w.all_works();
+        assert_eq!(w.stands(copy), "READY");
+    }
+    // The holder's word that the copy is mangled is not one that a check denies.
+    let (mut w, lease, copy, _) = lease_on_copy(1);
+    report(&mut w, lease).unwrap();
+    w.works(Kind::Check);
+    w.release(lease, Outcome::Tainted);
+    assert_eq!(w.stands(copy), "SUSPECT");
+}
+
+#[test]
 fn reports_during_a_check_start_one_more() {
     let (mut w, lease, copy, _) = lease_on_copy(1);
     for _ in 0..3 {

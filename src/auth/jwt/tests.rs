@@ -187,6 +187,29 @@ async fn a_call_that_goes_on_ends_with_its_token_and_with_its_grant() {
 }
 
 #[tokio::test]
+async fn a_call_that_goes_on_ends_with_the_key_of_its_token() {
+    let mut world = World::new().await;
+    let who = world.ask(at(NEAR), &world.token(&json!({}))).unwrap();
+    let write = |keys: &[&Signer]| {
+        let set = json!({ "keys": keys.iter().map(|key| key.jwk()).collect::<Vec<_>>() });
+        std::fs::write(world.folder.path().join("keys.json"), set.to_string()).unwrap();
+        // The files are read again.
+        world.set(vec![world.settings("web", &["agent"])]);
+    };
+    let next = Signer::p256("next");
+    let mut ended = Box::pin(world.trust.ended(&who, |_| true));
+    for keys in [&[&next, &world.signer][..], &[&world.signer]] {
+        write(keys);
+        assert!(tokio::time::timeout(Duration::from_millis(50), &mut ended).await.is_err(), "it stands");
+    }
+    // Another key in the place of the first one, under its name.
+    write(&[&next, &Signer::p256(&world.signer.kid)]);
+    assert_eq!(tokio::time::timeout(Duration::from_secs(5), ended).await, Ok(AuthError::Revoked));
+    world.signer = next;
+    assert!(world.ask(at(NEAR), &world.token(&json!({}))).is_ok());
+}
+
+#[tokio::test]
 async fn a_server_that_leads_grants_by_its_own_configuration() {
     let world = World::new().await;
     let who = world.ask(at(NEAR), &world.token(&json!({}))).unwrap();
@@ -200,7 +223,10 @@ async fn a_server_that_leads_grants_by_its_own_configuration() {
     leader.set(callers(vec![world.settings("deploy", &["lead", "agent"])])).unwrap();
     let there = vouched(&passed).unwrap();
     assert_eq!((&*there.tenant, there.roles.clone()), ("deploy", Roles::of(&[BuiltIn::Lead, BuiltIn::Agent])));
-    assert_eq!((&there.principal, &there.proof, there.via.as_deref()), (&who.principal, &who.proof, Some(FAR)));
+    assert_eq!(
+        (&there.principal, there.proof.text(), there.via.as_deref()),
+        (&who.principal, who.proof.text(), Some(FAR))
+    );
     // Another principal than the claims make, and a call that took too long.
     let other = Passed { principal: "jwt:ci/repository/1/run/1/1".into(), ..passed.clone() };
     assert_eq!(vouched(&other), Err(AuthError::NoCredentials));

@@ -86,6 +86,8 @@ async fn a_call_that_goes_on_ends_with_its_token_and_with_its_roles() {
         (Some(vec![other.clone()]), AuthError::Revoked),
         (Some(vec![StaticToken { roles: Roles::of(&[BuiltIn::Reader]), ..known.clone() }]), AuthError::NoLongerAllowed),
         (Some(vec![StaticToken { roles: Roles::default(), ..known.clone() }]), AuthError::NoLongerAllowed),
+        // The same id with another secret alone: the one before was replaced.
+        (Some(vec![StaticToken { sha256: other.sha256.clone(), ..known.clone() }]), AuthError::Revoked),
         (Some(vec![StaticToken { tenant: "else".into(), ..known.clone() }]), AuthError::Revoked),
         (None, AuthError::Revoked),
         (Some(vec![StaticToken { expires: Some(UNIX_EPOCH), ..known.clone() }]), AuthError::Expired),
@@ -96,6 +98,10 @@ async fn a_call_that_goes_on_ends_with_its_token_and_with_its_roles() {
         trust.set(Some(vec![known.clone()].into())).unwrap();
         let mut ended = Box::pin(trust.ended(&who, leases));
         assert!(tokio::time::timeout(Duration::from_millis(20), &mut ended).await.is_err(), "it stands");
+        // A second secret, before the first one is taken away.
+        let both = [&known, &other].map(|token| token.sha256[0]).to_vec();
+        trust.set(Some(vec![StaticToken { sha256: both, ..known.clone() }].into())).unwrap();
+        assert!(tokio::time::timeout(Duration::from_millis(20), &mut ended).await.is_err(), "two secrets");
         // More roles, and others that allow the call as well.
         for roles in [&[BuiltIn::Agent, BuiltIn::Lead][..], &[BuiltIn::Admin]] {
             let more = StaticToken { roles: Roles::of(roles), ..known.clone() };
@@ -103,7 +109,7 @@ async fn a_call_that_goes_on_ends_with_its_token_and_with_its_roles() {
             assert!(tokio::time::timeout(Duration::from_millis(20), &mut ended).await.is_err(), "{roles:?}");
         }
         trust.set(tokens.map(Callers::from)).unwrap();
-        let ended = tokio::time::timeout(Duration::from_secs(5), ended).await;
+        let ended = tokio::time::timeout(Duration::from_secs(60), ended).await;
         assert_eq!(ended.expect("it ends"), error);
     }
     let trust = Trust::tokens([known.clone()]).unwrap();
@@ -119,18 +125,18 @@ fn a_forwarded_identity_gets_its_roles_here() {
     let (_, known) = token("ci-7", &[BuiltIn::Agent]);
     let trust = Trust::tokens([known.clone()]).unwrap();
     let via = at(FAR);
-    let who = trust.vouched(passed("token:ci-7", Proof::Token("ci-7".into())), via).unwrap();
+    let who = trust.vouched(passed("token:ci-7", Proof::token("ci-7".into())), via).unwrap();
     assert_eq!((&*who.tenant, who.roles.clone(), who.via.as_deref()), ("web", Roles::of(&[BuiltIn::Agent]), Some(FAR)));
     assert_eq!(who.peer.as_deref(), Some("1.2.3.4:5"));
     for (passed, error) in [
-        (passed("token:ci-8", Proof::Token("ci-8".into())), AuthError::Unknown),
-        (passed("token:ci-7", Proof::Token("ci-8".into())), AuthError::NoCredentials),
+        (passed("token:ci-8", Proof::token("ci-8".into())), AuthError::Unknown),
+        (passed("token:ci-7", Proof::token("ci-8".into())), AuthError::NoCredentials),
         (passed("token:ci-7", Proof::Local), AuthError::NoCredentials),
         (passed("local", Proof::Local), AuthError::NoCredentials),
         (
             Passed {
                 expires: Some(UNIX_EPOCH + Duration::from_secs(1)),
-                ..passed("token:ci-7", Proof::Token("ci-7".into()))
+                ..passed("token:ci-7", Proof::token("ci-7".into()))
             },
             AuthError::Expired,
         ),
@@ -140,7 +146,7 @@ fn a_forwarded_identity_gets_its_roles_here() {
     assert_eq!(trust.unvouched(at(NEAR), "local"), Err(AuthError::NoCredentials));
     let open = Trust::everyone();
     assert_eq!(&*open.vouched(passed("local", Proof::Local), via).unwrap().principal, "local");
-    assert_eq!(open.vouched(passed("token:ci-7", Proof::Token("ci-7".into())), via), Err(AuthError::NoCredentials));
+    assert_eq!(open.vouched(passed("token:ci-7", Proof::token("ci-7".into())), via), Err(AuthError::NoCredentials));
 }
 
 /// A connection by TLS whose client has a certificate of this name.

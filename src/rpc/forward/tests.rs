@@ -222,7 +222,7 @@ fn no_header_of_the_client_goes_on_but_those_of_a_fixed_list() {
         tenant: "web".into(),
         principal: "token:ci".into(),
         roles: crate::auth::Roles::default(),
-        proof: crate::auth::Proof::Token("ci".into()),
+        proof: crate::auth::Proof::token("ci".into()),
         expires: None,
         peer: Some("10.0.0.9:1".into()),
         via: None,

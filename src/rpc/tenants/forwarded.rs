@@ -16,7 +16,7 @@ const PATH: &str = "/wharfinger.v1.LeaseService/List";
 const AGENT: Who = Who::new("web", "agent", &[BuiltIn::Agent]);
 
 fn passed(id: &str) -> Passed {
-    Passed { principal: format!("token:{id}").into(), proof: Proof::Token(id.into()), expires: None, peer: None }
+    Passed { principal: format!("token:{id}").into(), proof: Proof::token(id.into()), expires: None, peer: None }
 }
 
 /// A message of gRPC, with its prefix.

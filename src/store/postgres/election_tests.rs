@@ -152,7 +152,7 @@ async fn who_cannot_renew_stops_before_another_leads() {
         }
         let successor = until_won(&other, &candidate("other", ttl)).await;
         assert!(!lead.holds(), "{mode:?}: two lead");
-        tokio::time::timeout(Duration::from_secs(5), lead.lost()).await.expect("and it is told");
+        tokio::time::timeout(Duration::from_secs(60), lead.lost()).await.expect("and it is told");
         other.commit(&batch(revision), successor.epoch()).await.unwrap();
         revision += 1;
         proxy.cut_and(Mode::Pass);

@@ -1,5 +1,6 @@
 //! Calls of the gRPC port, under the names of go-grpc-prometheus, for which boards exist.
 
+use super::book::Book;
 use super::table::meters;
 use super::{Labels, short};
 use prometheus_client::metrics::counter::Counter;
@@ -11,13 +12,29 @@ type Names = Labels<2>;
 
 meters! {
     by add_plain;
-    /// Counts calls by service and method. Cheap to clone.
+    /// Counts by service and method.
     #[derive(Clone)]
-    pub struct Calls {
+    struct ByMethod {
         started: Family<Names, Counter> = Family::default(), "grpc_server_started", "Calls that began";
         handled: Family<Labels<3>, Counter> = Family::default(), "grpc_server_handled", "Calls that ended, by code";
         handling: Family<Names, Histogram> = Family::new_with_constructor(short), "grpc_server_handling_seconds", "Time from the begin of a call to its end; of unary calls alone";
     }
+}
+
+meters! {
+    by add;
+    /// Counts what is refused before the caller is known.
+    #[derive(Clone)]
+    struct Early {
+        turned_away: Family<Labels<1>, Counter> = Family::default(), "turned_away", "Connections and calls that were refused before it was known who calls, by reason";
+    }
+}
+
+/// Counts calls, and what is refused before there is one. Cheap to clone.
+#[derive(Clone)]
+pub struct Calls {
+    by_method: ByMethod,
+    early: Early,
 }
 
 /// The names of codes, as go-grpc-prometheus writes them, by number.
@@ -42,9 +59,18 @@ const CODES: [&str; 17] = [
 ];
 
 impl Calls {
+    pub(super) fn registered(book: &mut Book) -> Self {
+        Self { by_method: ByMethod::registered(book), early: Early::registered(book) }
+    }
+
+    /// A connection or a call was refused before it was known who calls.
+    pub fn turned_away(&self, reason: &'static str) {
+        self.early.turned_away.get_or_create_owned(&[("reason", reason.to_string())]).inc();
+    }
+
     /// A call has begun.
     pub fn started(&self, service: &str, method: &str) {
-        self.started.get_or_create_owned(&names(service, method)).inc();
+        self.by_method.started.get_or_create_owned(&names(service, method)).inc();
     }
 
     /// A call has ended. `code`: the number of its gRPC status. `took`: for unary calls.
@@ -52,9 +78,9 @@ impl Calls {
         let code = usize::try_from(code).ok().and_then(|code| CODES.get(code)).unwrap_or(&"Unknown");
         let [service_label, method_label] = names(service, method);
         let labels = [service_label, method_label, ("grpc_code", (*code).to_string())];
-        self.handled.get_or_create_owned(&labels).inc();
+        self.by_method.handled.get_or_create_owned(&labels).inc();
         if let Some(took) = took {
-            self.handling.get_or_create_owned(&names(service, method)).observe(took.as_secs_f64());
+            self.by_method.handling.get_or_create_owned(&names(service, method)).observe(took.as_secs_f64());
         }
     }
 }

@@ -11,10 +11,10 @@
 # Expects: a fence: DIR/RESOURCE/.wharfinger/fence.SLOT of a host, DIR/RESOURCE/meta/fence of a working copy.
 # Sets:    variables that begin with cg_. $cg_count: how many processes `cg_end` signalled.
 # Exits:   3, by `cg_end`: processes outlive SIGKILL; 7, by `cg_end`: a group that was noted cannot be looked at.
-# Needs:   awk, cksum, find, grep, sleep; Linux for its /proc; for the groups of a service manager its systemctl, systemd-run and
-#          busctl. Works under dash, bash and busybox.
+# Needs:   awk, cksum, find, grep, sleep; Linux for its /proc; for the groups of a service manager timeout, and its systemctl,
+#          systemd-run and busctl. Works under dash, bash and busybox.
 # shellcheck shell=sh disable=SC2034
-cg_lines='' cg_unit=wharfinger-slots.service cg_newline='
+cg_lines='' cg_silent='' cg_unit=wharfinger-slots.service cg_newline='
 '
 
 # Sets $cg_name for a fence, and $cg_note, the note beside it; fails where a path is none that a broker makes.
@@ -57,9 +57,10 @@ END
   case $cg_own/ in */../*) cg_own='' ;; esac
 }
 
-# Asks the user's service manager: runs a program of systemd with its address.
+# Asks the user's service manager: runs a program of systemd with its address, for at most 10 s. By itself such a program waits 90 s
+# for a manager that hangs.
 cg_manager() {
-  XDG_RUNTIME_DIR=$cg_runtime "$@" </dev/null 2>/dev/null
+  XDG_RUNTIME_DIR=$cg_runtime timeout 10 "$@" </dev/null 2>/dev/null
 }
 
 # Sets $cg_top to the delegated group of the service manager's unit, or fails with $cg_fault. "make": starts the unit if it is not
@@ -70,10 +71,17 @@ cg_delegated() {
     cg_fault="$cg_fault, and has no service manager (loginctl enable-linger starts it; busctl asks it)"
     return 1
   fi
+  if [ -n "$cg_silent" ]; then
+    cg_fault="$cg_fault, and its service manager does not answer"
+    return 1
+  fi
   cg_waits=0
   while :; do
-    # A manager that does not answer, as behind a socket that a dead one left, is not waited for.
-    cg_at=$(cg_manager systemctl --user show -p ControlGroup --value "$cg_unit") || break
+    # A manager that does not answer, as behind a socket that a dead one left, is asked once.
+    cg_at=$(cg_manager systemctl --user show -p ControlGroup --value "$cg_unit") || {
+      cg_silent=yes cg_fault="$cg_fault, and its service manager does not answer"
+      return 1
+    }
     # The number of a process, and not its group alone.
     if [ -n "$cg_at" ] && grep -q '^[0-9]' "$cg_mount$cg_at/keep/cgroup.procs" 2>/dev/null; then
       cg_top=$cg_mount$cg_at cg_scope=yes
