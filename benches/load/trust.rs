@@ -1,4 +1,4 @@
-//! What it costs to know a caller: the same calls on one engine by ports without TLS, with client certificates and a role, and with the token of
+//! The cost of the proof of a caller: the same calls on one engine by ports without TLS, with client certificates and a role, and with the token of
 //! a CI product; and handshakes.
 
 use crate::meter::{Figure, Plan, measure};

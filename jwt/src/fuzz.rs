@@ -52,7 +52,7 @@ fn world() -> &'static World {
 }
 
 /// The first byte selects what the rest is: a key set, the header and the claims of a token that is signed here with a line break between,
-/// or else the text of a token, which nobody has signed.
+/// or else the text of a token without a valid signature.
 pub fn jwt(data: &[u8]) {
     let Some((kind, rest)) = data.split_first() else { return };
     match kind {
@@ -80,7 +80,7 @@ fn signed(bytes: &[u8]) {
     let body = format!("{}.{}", URL_SAFE_NO_PAD.encode(header), URL_SAFE_NO_PAD.encode(claims));
     let token = format!("{body}.{}", URL_SAFE_NO_PAD.encode(pair.sign(body.as_bytes())));
     let Ok(verified) = settings.verify_with(&token, keys, now()) else { return };
-    // What is taken has all that is asked for, by another reader.
+    // A token that is taken has all that is asked for, by another reader.
     assert!(Header::parse(header).is_ok_and(|header| header.algorithm == Algorithm::EdDsa));
     let claims: serde_json::Value = serde_json::from_slice(claims).unwrap_or_else(|error| panic!("{error}"));
     assert_eq!((&claims["iss"], claims["sub"].is_string()), (&"https://i".into(), true));

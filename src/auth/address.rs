@@ -142,7 +142,7 @@ struct Open {
     handshakes: Arc<Semaphore>,
 }
 
-/// What an address has done lately.
+/// The latest acts of an address.
 #[derive(Clone, Copy, Debug, Default)]
 struct Recent {
     connections: Bucket,

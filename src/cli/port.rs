@@ -169,6 +169,7 @@ impl Serving {
         if let Some(jenkins) = bound.jenkins {
             let inside = Inside::new(handle.clone(), &limits, sources.clone(), peers, stop.clone());
             let stop = stop.clone();
+            // Ends with `stop`.
             tokio::spawn(async move {
                 if let Err(error) = crate::http::jenkins::serve(jenkins, inside, stop).await {
                     tracing::error!(%error, "Jenkins' remote locks are not served any more");

@@ -1,6 +1,6 @@
 //! `events --verify`: compares an export of the audit trail, which lies elsewhere, with the trail of the server.
 //!
-//! Who can write the database can change each part of it, a chain of hashes too. An export on another machine is out of reach (ADR 64).
+//! A program that can write the database can change each part of it, a chain of hashes too. An export on another machine is out of reach (ADR 64).
 
 use super::connect::Context;
 use super::error::Failure;
@@ -178,7 +178,7 @@ mod tests {
         ] {
             assert_eq!(compare(&export, &trail).differences, differences);
         }
-        // What is before the first entry of the trail may be older than the trail is kept.
+        // Entries before the first one of the trail may be older than the trail is kept.
         let compared = compare(&export, &made(&[(3, "d"), (5, "e")]));
         assert_eq!((compared.agree, compared.differences.len()), (2, 0));
         assert_eq!(compared.older, [(1, "a".into()), (2, "b".into()), (2, "c".into())]);

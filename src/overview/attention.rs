@@ -1,4 +1,4 @@
-//! What needs a person, the most urgent first.
+//! Matters that need a person, the most urgent first.
 
 use super::foreign::clipped;
 use super::gather::{Hit, LOOK, Now};
@@ -64,14 +64,14 @@ pub(crate) enum Place {
     Resource(String),
 }
 
-/// Who is hit.
+/// The leases and requests that are hit.
 #[derive(Clone, Debug)]
 pub(crate) enum Struck {
     Unsaid,
     Everyone,
-    /// So many leases of the pool.
+    /// Number of leases of the pool.
     LeasesOfPool(i32),
-    /// So many requests that wait.
+    /// Number of requests that wait.
     Requests(i32),
     Holder(String),
     /// The holders of leases on a resource, and the number of those that were not looked up.
@@ -99,7 +99,7 @@ fn text(text: impl Into<String>) -> Piece {
     Piece::Text(text.into())
 }
 
-/// What needs a person, the most urgent first.
+/// Matters that need a person, the most urgent first.
 pub(crate) fn attention(now: &Now) -> Vec<Concern> {
     let mut rows = Vec::new();
     if now.leaderless {

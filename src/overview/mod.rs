@@ -1,4 +1,4 @@
-//! What a person needs to see of a farm: what is wrong, since when, who is hit, and the next step. It asks the services, decides
+//! The overview of a farm for a person: its faults, their begin, the leases that are hit, and the next step. It asks the services, decides
 //! nothing, and draws nothing: the page (`src/http/page`) and `wharfinger top` (`src/cli/top`) draw the same facts.
 //!
 //! Each question is bounded: nothing grows with the farm.

@@ -18,36 +18,36 @@ pub(crate) enum Refused {
 pub(crate) trait Source: Sync {
     type Error: Send;
 
-    /// What an error means here.
+    /// The failure for an error of a call.
     fn refused(error: &Self::Error) -> Refused;
 
     /// Whether no server leads that this one knows.
     fn leaderless(&self) -> impl Future<Output = Result<bool, Self::Error>> + Send;
 
-    /// `AdminService.ListPools`.
+    /// Calls `AdminService.ListPools`.
     fn list_pools(&self) -> impl Future<Output = Result<pb::ListPoolsResponse, Self::Error>> + Send;
 
-    /// `AdminService.ListResources`.
+    /// Calls `AdminService.ListResources`.
     fn list_resources(
         &self,
         request: pb::ListResourcesRequest,
     ) -> impl Future<Output = Result<pb::ListResourcesResponse, Self::Error>> + Send;
 
-    /// `AdminService.GetResource`.
+    /// Calls `AdminService.GetResource`.
     fn get_resource(
         &self,
         request: pb::GetResourceRequest,
     ) -> impl Future<Output = Result<pb::GetResourceResponse, Self::Error>> + Send;
 
-    /// `AdminService.Events`.
+    /// Calls `AdminService.Events`.
     fn events(
         &self,
         request: pb::EventsRequest,
     ) -> impl Future<Output = Result<pb::EventsResponse, Self::Error>> + Send;
 
-    /// `LeaseService.List`.
+    /// Calls `LeaseService.List`.
     fn list(&self, request: pb::ListRequest) -> impl Future<Output = Result<pb::ListResponse, Self::Error>> + Send;
 
-    /// `LeaseService.Explain`.
+    /// Calls `LeaseService.Explain`.
     fn explain(&self, lease: &str) -> impl Future<Output = Result<pb::ExplainResponse, Self::Error>> + Send;
 }

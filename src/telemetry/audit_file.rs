@@ -12,7 +12,7 @@ use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::SystemTime;
 use tracing_subscriber::fmt::MakeWriter;
 
-/// `[audit]`.
+/// The table `[audit]`.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct AuditSettings {
     /// The file, with an absolute path.
@@ -32,12 +32,12 @@ struct Sink {
     size: u64,
     /// Lines that the file had no room for.
     left_out: u64,
-    /// What the log has still to say.
+    /// Messages that the log has still to get.
     news: Option<AuditNews>,
     failing: bool,
 }
 
-/// What an operator must know of the file.
+/// Events of the file that an operator must know.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum AuditNews {
     /// The file is full. From now on lines are counted alone.
@@ -74,13 +74,13 @@ pub(crate) fn set(settings: Option<&AuditSettings>) -> io::Result<()> {
     Ok(())
 }
 
-/// What happened to the file since the last question.
+/// Events of the file since the last question.
 pub(crate) fn news() -> Option<AuditNews> {
     sink().as_mut()?.news.take()
 }
 
 fn open(path: &Path) -> io::Result<File> {
-    // A link could lead to a file of others. Without O_NONBLOCK a pipe that nobody reads would stop the server.
+    // A link could lead to a file of others. Without O_NONBLOCK a pipe without a reader would stop the server.
     let flags =
         OFlags::WRONLY | OFlags::CREATE | OFlags::APPEND | OFlags::NOFOLLOW | OFlags::CLOEXEC | OFlags::NONBLOCK;
     let file = File::from(rustix::fs::open(path, flags, Mode::RUSR | Mode::WUSR)?);

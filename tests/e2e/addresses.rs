@@ -190,7 +190,7 @@ fn wrong_credentials_of_one_address_are_limited_and_good_ones_never() {
     let most = 80 + start.elapsed().as_secs() / 3 + 1;
     assert!((80..=most).contains(&looked_at), "{looked_at} of at most {most}");
     assert_eq!(world.turned_away("ADDRESS_FAILURES"), limited);
-    // What costs nothing to check, and what is verified already, goes through. A signature is not looked at.
+    // A proof that costs nothing to check, and one that is verified already, goes through. A signature is not looked at.
     assert!(world.list(&bad, &world.token).is_ok() && world.list(&bad, &verified).is_ok());
     let fresh = world.job("2");
     let refused = world.list(&bad, &fresh).unwrap_err();

@@ -321,7 +321,7 @@ fn a_trail_that_was_changed_in_the_database_differs_from_its_export() {
         text(&differs)
     );
     std::fs::write(&file, &lines).unwrap();
-    // The database is changed: another one is said to have released the lease.
+    // The database is changed: another holder appears to have released the lease.
     site.server.kill();
     let (config, dump) = (site.server.config(), site.server.folder.path().join("dump"));
     let (config, dump) = (config.to_str().unwrap(), dump.to_str().unwrap());

@@ -1,4 +1,4 @@
-//! What it costs to know a caller, in short: each way beside plaintext, in turns on one engine. `cargo bench --bench load -- --trust` measures
+//! The cost of the proof of a caller, in short: each way beside plaintext, in turns on one engine. `cargo bench --bench load -- --trust` measures
 //! it with the speed of a release; docs/scale.md has the figures. Here a limit that is far below keeps out what makes calls slow.
 
 use crate::meter::{Plan, median};
@@ -24,7 +24,7 @@ fn a_caller_that_is_known_costs_little_more_than_one_that_is_not() {
                 let known = ways.lease(by, plan).await;
                 ratios.push(known.rate / plain.rate);
             }
-            // What makes calls slow does so in each round; other tests do not.
+            // A cost of the proof is in each round; other tests are not.
             let best = ratios.iter().copied().fold(0.0, f64::max);
             eprintln!("COST a lease by {by:?}: {:.2} of the plaintext rate, {best:.2} at best", median(ratios));
             assert!(best >= FLOOR, "{by:?}: {best:.2}");

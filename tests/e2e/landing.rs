@@ -23,7 +23,7 @@ fn landing() -> Server {
     server
 }
 
-/// Whether nobody has it, and nothing of it is cleaned.
+/// Whether it has no holder, and nothing of it is cleaned.
 fn free(row: &serde_json::Value) -> bool {
     row["leases"].as_array().is_none_or(Vec::is_empty)
 }
@@ -116,7 +116,7 @@ fn a_conflict_or_a_refusal_is_the_callers_and_taints_nothing() {
     assert!(stderr(&asked).contains("REF_NOT_FOUND"), "{}", text(&asked));
 
     assert_eq!(git(&server, &["rev-parse", "feature"]), before);
-    // What a holder or a check says puts a copy in doubt; the copies go through their clean-ups, too.
+    // A report of a holder or a check puts a copy in doubt; the copies go through their clean-ups, too.
     let resources = server.wait("the clean-ups to end", || {
         let resources: Vec<_> =
             server.resources().into_iter().filter(|row| row["pool"] == "copies" && row["state"] != "GONE").collect();

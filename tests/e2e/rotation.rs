@@ -43,7 +43,7 @@ struct Watched {
     told: Arc<Mutex<Told>>,
 }
 
-/// What a watch was told.
+/// Events of a watch.
 #[derive(Default)]
 struct Told {
     ended: BTreeSet<String>,
@@ -71,7 +71,7 @@ struct World {
     cut: Cell<usize>,
 }
 
-/// What the configuration has at a time.
+/// The keys of the configuration at a time.
 #[derive(Clone)]
 struct Settings {
     authorities: &'static str,
@@ -458,7 +458,7 @@ fn what_may_live_loses_nothing_and_what_may_not_is_cut() {
     world.configure(&settings);
     world.exchange("a role", &[("role without the verb", Some(Code::PermissionDenied))]);
 
-    // Nothing is lost, and nothing is told twice.
+    // Nothing is lost, and nothing is sent twice.
     world.until("more changes", || stop.1.load(Ordering::SeqCst) >= LEASES);
     stop.0.store(true, Ordering::SeqCst);
     let leases = flowing.join().unwrap();

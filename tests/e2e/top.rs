@@ -114,7 +114,7 @@ fn a_terminal_shows_a_dead_host_its_life_and_what_became_of_its_lease() {
     assert!(broken.contains("BROKEN") && broken.contains("PARENT_GONE"), "{broken}");
     tmux.keys(&["Escape"]);
     tmux.reads("Resource ");
-    // A server that is away is said; what was read last stays.
+    // The screen reports a server that is away, and keeps the latest state.
     farm.server.kill();
     let away = tmux.reads("what is shown is of");
     assert!(away.contains("resource.suspect"), "{away}");

@@ -89,7 +89,7 @@ impl Site {
         config
     }
 
-    /// What the server says of a client with this certificate, signed by the authority of clients.
+    /// The server's verdict on a client with this certificate, signed by the authority of clients.
     async fn with(&self, params: CertificateParams) -> Result<Option<Peer>, AcceptError> {
         let key = KeyPair::generate().unwrap();
         let der = params.signed_by(&key, &self.issuer).unwrap().der().clone();

@@ -312,10 +312,10 @@ async fn a_process_that_ended_and_was_not_waited_for_is_none() {
     let work = world.work(&[]);
     world.prepare_for(work.clone()).await.unwrap();
     // As on a host whose first process waits for no orphan. The lease's number is what is left of its marks.
-    let script = format!("ulimit -S -w {}; exit 0", wharfinger_adapter::reaper::number(&work.lease));
+    let script = format!("ulimit -S -w {}; exit 0", wharfinger_host::reaper::number(&work.lease));
     let mut child = std::process::Command::new("/bin/dash").args(["-c", &script]).spawn().unwrap();
     let stat = || std::fs::read_to_string(format!("/proc/{}/stat", child.id())).unwrap();
-    let start = std::time::Instant::now();
+    let start = tokio::time::Instant::now();
     while !stat().contains(") Z ") {
         assert!(start.elapsed() < std::time::Duration::from_secs(60), "{}", stat());
         tokio::time::sleep(std::time::Duration::from_millis(10)).await;

@@ -1,4 +1,4 @@
-//! What the terminal shows now, and what a key changes of it.
+//! The present screen of the terminal, and the effects of keys on it.
 
 use super::ask::Answer;
 use super::sheet::{Sheet, sheet};
@@ -59,7 +59,7 @@ impl View {
     }
 }
 
-/// What follows a key.
+/// The act that follows a key.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Step {
     Stay,
@@ -80,7 +80,7 @@ enum Mode {
     Help,
 }
 
-/// What the terminal shows now.
+/// The present screen of the terminal.
 pub(super) struct App {
     /// The addresses that were asked for.
     pub(super) server: String,
@@ -178,7 +178,7 @@ impl App {
         Step::Read
     }
 
-    /// What a key changes.
+    /// The effect of a key.
     pub(super) fn key(&mut self, key: KeyEvent) -> Step {
         if key.kind == KeyEventKind::Release {
             return Step::Stay;

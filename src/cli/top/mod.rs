@@ -22,7 +22,7 @@ use std::time::Duration;
 use tokio::sync::mpsc;
 use tokio::time::{Instant, sleep_until};
 
-/// `top`.
+/// Arguments of `top`.
 #[derive(Args, Debug)]
 pub(crate) struct TopArgs {
     /// Time between two readings

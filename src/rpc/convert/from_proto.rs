@@ -161,7 +161,7 @@ pub(crate) fn report(request: &pb::ReportRequest, caller: Caller) -> Result<(Lea
     Ok((lease, input))
 }
 
-/// What a renewal is of.
+/// The leases of a renewal.
 #[derive(Debug)]
 pub(crate) enum Renewal {
     /// One lease.
@@ -185,7 +185,7 @@ pub(crate) fn renew(request: &pb::RenewRequest) -> Result<(Renewal, Option<Milli
     if request.lease_ids.len() > MAX_RENEWALS {
         p.add("lease_ids", format!("has {} leases; at most {MAX_RENEWALS}", request.lease_ids.len()));
     }
-    // What is beyond the limit is not read.
+    // Ids beyond the limit are not read.
     let ids = request.lease_ids.iter().take(MAX_RENEWALS).enumerate();
     let ids = ids.filter_map(|(n, id)| p.id(format!("lease_ids[{n}]"), id)).collect();
     p.finish((Renewal::Several(ids), ttl))
