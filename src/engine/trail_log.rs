@@ -1,6 +1,6 @@
 //! The thread that formats and writes the lines of the trail, so that the engine does not wait for its log (ADR 65).
 //!
-//! Lines keep their order. At most [`LINES_MAX`] wait. Where the reader of the log is slower than the engine for long, lines are
+//! Lines keep their order. At most [`LINES_MAX`] wait, in at most [`BATCHES_MAX`] batches. Where the reader of the log is slower than the engine for long, lines are
 //! dropped, counted by a metric, and the log says how many.
 
 use crate::engine::log_changes::{Line, lines};
@@ -15,13 +15,16 @@ use wharfinger_core::{Batch, Core};
 /// Maximum number of lines that wait for the thread: 20 MB of them.
 const LINES_MAX: usize = 100_000;
 
+/// Maximum number of batches that wait: a batch has one line or more.
+const BATCHES_MAX: usize = 10_000;
+
 /// Maximum time for the lines that wait when the engine ends.
 const FLUSH_LIMIT: Duration = Duration::from_secs(2);
 
 /// The queue of lines, and its thread. When it is dropped, also by a panic, the lines that wait are written first.
 pub(super) struct TrailLog {
     /// `None` once no more comes, or if there is no thread.
-    queue: Option<mpsc::Sender<Vec<Line>>>,
+    queue: Option<mpsc::SyncSender<Vec<Line>>>,
     ended: mpsc::Receiver<()>,
     shared: Arc<Shared>,
     observed: Observed,
@@ -43,8 +46,8 @@ impl TrailLog {
     }
 
     fn with_room(observed: Observed, most: usize) -> Self {
-        let (queue, lines) = mpsc::channel::<Vec<Line>>();
-        let (end, ended) = mpsc::channel();
+        let (queue, lines) = mpsc::sync_channel::<Vec<Line>>(BATCHES_MAX);
+        let (end, ended) = mpsc::sync_channel(1);
         let shared = Arc::<Shared>::default();
         let log = tracing::dispatcher::get_default(Dispatch::clone);
         let of_thread = Arc::clone(&shared);
@@ -77,15 +80,21 @@ impl TrailLog {
         // A batch alone is never too long.
         let before = self.shared.waiting.fetch_add(count, Ordering::Relaxed);
         if before > 0 && before + count > self.most {
-            self.shared.waiting.fetch_sub(count, Ordering::Relaxed);
-            self.shared.dropped.fetch_add(count, Ordering::Relaxed);
-            self.observed.report(|observer| observer.lines_dropped(count));
-            return;
+            return self.drop_lines(count);
         }
-        if let Err(mpsc::SendError(lines)) = queue.send(lines) {
+        match queue.try_send(lines) {
+            Ok(()) => {}
+            Err(mpsc::TrySendError::Full(_)) => self.drop_lines(count),
             // The thread panicked.
-            lines.iter().for_each(Line::write);
+            Err(mpsc::TrySendError::Disconnected(lines)) => lines.iter().for_each(Line::write),
         }
+    }
+
+    /// Counts lines that do not go to the thread.
+    fn drop_lines(&self, count: usize) {
+        self.shared.waiting.fetch_sub(count, Ordering::Relaxed);
+        self.shared.dropped.fetch_add(count, Ordering::Relaxed);
+        self.observed.report(|observer| observer.lines_dropped(count));
     }
 }
 
