@@ -4,7 +4,7 @@
 #
 #   ./test.sh [PART...]      all parts, or these; about 55 minutes cold on two cores
 #   ./test.sh --fast         the inner loop: no lints, no end-to-end tests, the adapters' unit tests alone
-#   ./test.sh --long         the long loops: 10,000 seeds of the simulator, twenty kills, a minute of each fuzz target
+#   ./test.sh --long         the long loops: 10,000 seeds of the simulator, twenty kills, a minute of each fuzz target, the packages
 #   ./test.sh --without postgresql,moto
 #                            leaves out the tests that need these; otherwise a test that lacks something fails
 #   ./test.sh --list         prints the parts, and what --without takes
@@ -28,7 +28,7 @@ describe() {
   e2e) echo "the program, end to end" ;;
   ci) echo "CI products: seven cases in each, the action, the plugin" ;;
   clients) echo "the Python package, its pytest plugin, Buildbot and Ansible, and the TypeScript package, against the program" ;;
-  packages) echo "Debian packages in a Debian of their own, bills of materials, the release script" ;;
+  packages) echo "Debian packages in a Debian of their own, bills of materials, the release script (--long; fetches a Debian)" ;;
   fuzz) echo "parsers that strangers feed, with inputs of a fuzzer (--long; needs a nightly compiler)" ;;
   esac
 }
@@ -73,7 +73,7 @@ while [ $# -gt 0 ]; do
 done
 if [ ${#chosen[@]} = 0 ]; then
   for part in $parts; do
-    case "$fast$long $part" in 1?" lint" | 1?" e2e" | 1?" ci" | 1?" clients" | 1?" packages" | ?0" fuzz" | 1?" fuzz") ;; *) chosen+=("$part") ;; esac
+    case "$fast$long $part" in 1?" lint" | 1?" e2e" | 1?" ci" | 1?" clients" | ?0" packages" | 1?" packages" | ?0" fuzz" | 1?" fuzz") ;; *) chosen+=("$part") ;; esac
   done
 fi
 

@@ -1,4 +1,4 @@
-//! What a user of a warm copy waits for: from the call of `wharfinger run` to the first byte of its command, and from the last byte to
+//! The wait of a user of a warm copy: from the call of `wharfinger run` to the first byte of its command, and from the last byte to
 //! the end, beside `ssh` with a checkout of the same repository on the same sshd.
 //!
 //! Short in each run; with WHARFINGER_LONG=1 a repository of 50,000 files and more turns. Figures:

@@ -1,4 +1,4 @@
-//! What the log costs: leases that queue and are released, a second of them at a time, at servers whose logs go to files.
+//! The cost of the log: leases that queue and are released, a second of them at a time, at servers whose logs go to files.
 //!
 //! Figures: `cargo test --test e2e log_cost:: -- --nocapture | grep TABLE`; more rounds with WHARFINGER_LONG=1.
 

@@ -77,7 +77,7 @@ fn a_terminal_shows_a_dead_host_its_life_and_what_became_of_its_lease() {
     let settings = Settings { copies: "max = 2", hosts: "[pool.doubt]\nover = \"6s\"", ..Settings::default() };
     let mut farm = Farm::start(vec![Sshd::start(), Sshd::start()], settings);
     farm.server.wait_for_state("hosts", "READY", 2);
-    let lease = farm.ask("copies", "evil\u{1b}]0;owned\u{7}", true);
+    let lease = farm.ask("copies", "evil\u{202e}gnp.exe", true);
     let lease = farm.active(&lease.id).lease;
     let host = farm.resource(&farm.resource(&lease.resource_id).parent_id);
     let command = farm.server.command(&["top", "--every", "200ms"]);
@@ -92,7 +92,7 @@ fn a_terminal_shows_a_dead_host_its_life_and_what_became_of_its_lease() {
     let well = tmux.reads("Nothing needs you.");
     assert!(well.contains("copies") && well.contains("1 leased"), "{well}");
     tmux.keys(&["g", "l"]);
-    let leases = tmux.reads("evil\\u{1b}]0;owned\\u{7}");
+    let leases = tmux.reads("evil\\u{202e}gnp.exe");
     assert!(leases.contains("ACTIVE"), "{leases}");
     tmux.keys(&["g", "n"]);
     farm.host(&host.item.clone()).kill_hard();
@@ -116,10 +116,10 @@ fn a_terminal_shows_a_dead_host_its_life_and_what_became_of_its_lease() {
     tmux.reads("Resource ");
     // The screen reports a server that is away, and keeps the latest state.
     farm.server.kill();
-    let away = tmux.reads("what is shown is of");
+    let away = tmux.reads("✕ as of ");
     assert!(away.contains("resource.suspect"), "{away}");
     farm.server.run();
-    tmux.until("a new reading", |screen| !screen.contains("what is shown is of"));
+    tmux.until("a new reading", |screen| !screen.contains("✕ as of "));
     tmux.keys(&["q"]);
     let ended = tmux.reads("Pane is dead");
     assert!(!ended.contains("Servers"), "the terminal is given back: {ended}");

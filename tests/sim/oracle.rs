@@ -6,9 +6,9 @@ use crate::queue::{Changes, Look};
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 use wharfinger_core::{
-    Batch, Effect, Ended, FailReason, GroupId, Lease, LeaseId, LeaseRequest, LeaseState, Link, Millis, Op, Outcome,
-    PoolConfig, PoolView, Reason, Reply, Resource, ResourceId, ResourceState, Revision, Source, Timestamp, Weight,
-    Work,
+    Batch, Effect, Ended, EventKind, FailReason, GroupId, Lease, LeaseId, LeaseRequest, LeaseState, Link, Millis, Op,
+    Outcome, PoolConfig, PoolView, Reason, Reply, Resource, ResourceId, ResourceState, Revision, Source, Timestamp,
+    Weight, Work,
 };
 
 /// When a host was given up, and its machine.
@@ -173,7 +173,12 @@ impl Oracle {
         self.changes.bought.extend(new.map(|row| row.id));
         let reclaimed = batch.resources.iter().filter(|row| {
             let was_ready = stood.get(&row.id).is_some_and(|old| matches!(old.state, ResourceState::Ready));
-            was_ready && row.parent.is_some() && matches!(row.state, ResourceState::Destroying { dead: false, .. })
+            // A check may clear a copy in the turn in which it gives way.
+            let mut events = batch.events.iter().filter(|event| event.resource == Some(row.id));
+            let mut cleared = || events.any(|event| event.kind == EventKind::ResourceCleared);
+            (was_ready || cleared())
+                && row.parent.is_some()
+                && matches!(row.state, ResourceState::Destroying { dead: false, .. })
         });
         self.changes.reclaimed.extend(reclaimed.map(|row| row.id));
     }

@@ -30,9 +30,9 @@ const LINE_BYTES_MAX: usize = 120 * 1024;
 const NOISE_BYTES_MAX: usize = 16 * 1024;
 
 /// Ends the command's group when its sshd is gone.
-const WATCHER: &str = include_str!("sh/watch.sh");
+const WATCHER: &str = concat!(include_str!("sh/begun.sh"), include_str!("sh/watch.sh"));
 
-const KILLER: &str = include_str!("sh/kill.sh");
+const KILLER: &str = concat!(include_str!("sh/begun.sh"), include_str!("sh/kill.sh"));
 
 const START: &str = include_str!("sh/start.sh");
 
@@ -100,7 +100,7 @@ fn escape(script: &str) -> String {
 /// The report of the mark on standard error.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) enum Mark {
-    /// The command runs; this is the target of `kill` (`-123`: the group).
+    /// The command runs; this is the target of `kill.sh` (`-123@456`: the group of process 123, which began at 456).
     Started(String),
     NoDirectory,
     NoProgram,
@@ -200,7 +200,7 @@ mod tests {
     #[test]
     fn marks_are_found_in_pieces_and_noise_is_dropped() {
         let (stdout, stderr) =
-            (b"Welcome\n@wharfinger:abc:\nreal output\n", b"motd\n@wharfinger:abc:-4711\nreal error\n");
+            (b"Welcome home\n@wharfinger:abc:\nreal output\n", b"motd\n@wharfinger:abc:-4711@99\nreal error\n");
         for cut in 0..stderr.len() {
             let mut marks = Marks::new("abc");
             let mut got = marks.take_stderr(Bytes::copy_from_slice(&stderr[..cut])).to_vec();
@@ -209,9 +209,48 @@ mod tests {
             let mut got = marks.take_stdout(Bytes::copy_from_slice(&stdout[..cut])).to_vec();
             got.extend_from_slice(&marks.take_stdout(Bytes::copy_from_slice(&stdout[cut..])));
             assert_eq!(got, b"real output\n", "cut at {cut}");
-            assert_eq!(marks.target(), Some("-4711"));
-            assert_eq!(marks.noise(), "motd; Welcome");
+            assert_eq!(marks.target(), Some("-4711@99"));
+            assert_eq!(marks.noise(), "motd; Welcome home");
         }
+    }
+
+    /// A host that hung runs the end of a command late. Its id may be another process's by then.
+    #[test]
+    fn a_process_that_got_the_id_of_an_ended_command_is_not_ended() {
+        use std::os::unix::process::{CommandExt, ExitStatusExt};
+        for shell in [&["/bin/dash"][..], &["/bin/bash", "--posix"], &["/bin/busybox", "sh"]] {
+            if !std::path::Path::new(shell[0]).exists() {
+                continue;
+            }
+            let mut other = std::process::Command::new("sleep").arg("300").process_group(0).spawn().unwrap();
+            let pid = other.id();
+            let stat = std::fs::read_to_string(format!("/proc/{pid}/stat")).unwrap();
+            let begun: u64 = stat.rsplit_once(") ").unwrap().1.split(' ').nth(19).unwrap().parse().unwrap();
+            let end = |target: &str| {
+                let mut command = std::process::Command::new(shell[0]);
+                command.args(&shell[1..]).args(["-c", KILLER, "wharfinger-kill", target]);
+                assert!(command.status().unwrap().success(), "{shell:?} {target}");
+            };
+            end(&format!("-{pid}@{}", begun - 1));
+            end(&format!("{pid}@{}", begun - 1));
+            assert!(other.try_wait().unwrap().is_none(), "{shell:?}: it began later");
+            end(&format!("-{pid}@{begun}"));
+            assert_eq!(other.wait().unwrap().signal(), Some(15), "{shell:?}");
+        }
+    }
+
+    /// The target is the process that the command becomes, with the time at which it began.
+    #[test]
+    fn the_target_names_the_process_and_its_begin() {
+        let Start { line, .. } = start(&Command::new(["cat", "/proc/self/stat"]), "n", false).unwrap();
+        let mut login = std::process::Command::new("setsid");
+        let output = login.args(["--wait", "/bin/sh", "-c", &line]).output().unwrap();
+        let mut marks = Marks::new("n");
+        marks.take_stderr(Bytes::from(output.stderr));
+        let stat = String::from_utf8(marks.take_stdout(Bytes::from(output.stdout)).to_vec()).unwrap();
+        let (pid, rest) = (stat.split(' ').next().unwrap(), stat.rsplit_once(") ").unwrap().1);
+        let begun = rest.split(' ').nth(19).unwrap();
+        assert_eq!(marks.target(), Some(format!("-{pid}@{begun}")).as_deref());
     }
 
     #[test]

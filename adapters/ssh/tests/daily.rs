@@ -49,7 +49,7 @@ async fn a_connection_that_changes_its_keys_all_the_time_breaks_nothing() {
     let token = 7;
     pool::prepared(&adapter, &job, "lse_7", token).await;
     let bytes = 8 << 20;
-    // What the broker and a holder run and carry, over one connection each, with probes in between.
+    // The broker and a holder run commands and carry data, over one connection each, with probes in between.
     for shell in [adapter.shell(&job).await.unwrap(), holder(&sshd)] {
         let script = format!("head -c {bytes} /dev/zero | tr '\\0' x; printf end");
         let work = shell.run(Command::new(["sh", "-c", &script]));

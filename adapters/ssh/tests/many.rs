@@ -50,7 +50,7 @@ async fn probe_all(adapter: &Arc<SshAdapter>, jobs: &[ResourceJob], at_once: usi
     }
 }
 
-/// What the pulse costs hosts with leases, beside their probes: no host, then all, at the default interval.
+/// The cost of the pulse for hosts with leases, beside their probes: no host, then all, at the default interval.
 async fn pulses(adapter: &Arc<SshAdapter>, jobs: &[ResourceJob], probe: Duration) {
     const SPAN: Duration = Duration::from_secs(10);
     let spent = async || {

@@ -81,7 +81,7 @@ fn bar_line(app: &App) -> Line<'static> {
 fn title_line(app: &App, sheet: Option<&Sheet>) -> Line<'static> {
     if let Some(failure) = &app.failure {
         let style = if app.color { Style::default().fg(Color::Red) } else { Style::default() };
-        let text = format!("✕ {} · what is shown is of {}", clipped(failure), app.read_at);
+        let text = format!("✕ as of {}: {}", app.read_at, clipped(failure));
         return Line::from(Span::styled(text, style.add_modifier(Modifier::BOLD)));
     }
     let title = sheet.map_or_else(String::new, |sheet| sheet.title.clone());

@@ -18,9 +18,15 @@ shift 5
 
 # The group is our own, or setsid makes one. Without setsid, or with a text that is too long for an argument, only the process
 # itself can be killed.
-wf_t=$$
+wf_t=$$ wf_b=''
 if { read -r wf_l </proc/$$/stat; } 2>/dev/null; then
   wf_l=${wf_l##*) }
+  wf_b=$wf_l wf_i=19
+  while [ $wf_i -gt 0 ]; do
+    wf_b=${wf_b#* }
+    wf_i=$((wf_i - 1))
+  done
+  wf_b=@${wf_b%% *}
   wf_l=${wf_l#* }
   wf_l=${wf_l#* }
   wf_l=${wf_l%% *}
@@ -46,5 +52,5 @@ if ! command -v -- "$1" >/dev/null 2>&1; then
   exit 127
 fi
 printf '%s\n' "$wf_m"
-printf '%s%s\n' "$wf_m" "$wf_t" >&2
+printf '%s%s\n' "$wf_m" "$wf_t$wf_b" >&2
 exec "$@"

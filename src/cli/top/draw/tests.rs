@@ -111,7 +111,7 @@ fn a_reading_that_fails_leaves_the_last_one_with_its_time() {
     let mut app = app(&View::Now, Facts::Now(now()));
     app.take(Err("cannot reach 127.0.0.1:7411".into()));
     let shown = screen(&mut app);
-    assert!(shown.contains("✕ cannot reach 127.0.0.1:7411 · what is shown is of"), "{shown}");
+    assert!(shown.contains("✕ as of ") && shown.contains(": cannot reach 127.0.0.1:7411"), "{shown}");
     assert!(shown.contains("SUSPECT"), "{shown}");
     take(&mut app, Facts::Now(now()));
     assert!(!screen(&mut app).contains("cannot reach"));
