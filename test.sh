@@ -145,6 +145,7 @@ tests() {
       match($0, / classname="[^"]*"/); name = substr($0, RSTART + 12, RLENGTH - 13) " " name
     }
     /^            <(flakyFailure|failure|rerunFailure) / { lines = 12; print name >>why }
+    /^ *(<\/(flakyFailure|failure|rerunFailure|testcase)|<system-)/ { lines = 0 }
     lines > 0 {
       lines--; line = $0
       sub(/^ *<[a-zA-Z]+ /, "", line); gsub(/&quot;/, "\"", line); gsub(/&apos;/, "\47", line); gsub(/&lt;/, "<", line); gsub(/&gt;/, ">", line); gsub(/&amp;/, "\\&", line)

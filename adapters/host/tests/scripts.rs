@@ -253,7 +253,7 @@ fn a_service_manager_that_is_dead_or_hangs_is_asked_once() {
     if wharfinger_testkit::cgroup().is_none() || need(Need::Systemd, installed.then_some(())).is_none() {
         return;
     }
-    let facts = text("api", &["boot.sh", "cgroup.sh", "facts.sh"]);
+    let facts = text("host", &["boot.sh", "cgroup.sh", "facts.sh"]);
     let ask = |shell: &[&str], hung| {
         let manager = Manager::new(hung);
         let (said, asked) = manager.ask(shell, &facts, &["/nonexistent/scratch", "no", "memory pids"]);
