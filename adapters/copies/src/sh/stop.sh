@@ -116,10 +116,18 @@ inside() {
   done
 }
 
+# Prints those of `inside` that two looks find. A backup or a monitor that opens a file for a moment writes to no holder's tree.
+settled() {
+  at_first=" $(inside | tr '\n' ' ')"
+  [ "$at_first" != ' ' ] || return 0
+  sleep 0.1 2>/dev/null || sleep 1
+  inside | while read -r pid; do case $at_first in *" $pid "*) printf '%s\n' "$pid" ;; esac done
+}
+
 marked() {
   {
     carrying "WHARFINGER_COPY=$R"
-    inside
+    settled
     [ -z "$lease" ] || carrying "WHARFINGER_LEASE=$lease"
     limited "$number"
   } | while read -r pid; do
