@@ -325,6 +325,24 @@ async fn a_process_that_ended_and_was_not_waited_for_is_none() {
     child.wait().unwrap();
 }
 
+/// A backup or a monitor opens a file of a copy for a moment.
+#[test]
+fn a_process_that_one_look_finds_is_not_ended() {
+    let script = include_str!("../src/sh/stop.sh");
+    let from = script.find("settled() {").expect("the function of two looks");
+    let function = &script[from..from + script[from..].find("\n}\n").unwrap() + 3];
+    // The first look finds 10 and 20, and each later one 20 and 30.
+    let looks = "inside() { if mkdir looked 2>/dev/null; then printf '10\\n20\\n'; else printf '20\\n30\\n'; fi; }";
+    for shell in [&["dash"][..], &["bash", "--posix"], &["busybox", "sh"]] {
+        let dir = tempfile::tempdir().unwrap();
+        let mut command = std::process::Command::new(shell[0]);
+        command.args(&shell[1..]).args(["-c", &format!("{looks}\n{function}settled")]).current_dir(dir.path());
+        let output = command.output().unwrap();
+        assert_eq!(String::from_utf8_lossy(&output.stdout), "20\n", "{shell:?}: {output:?}");
+    }
+    assert!(script.contains("    settled\n"), "the clean-up asks it");
+}
+
 #[tokio::test]
 async fn a_clean_up_that_comes_too_late_touches_nothing() {
     let world = World::new(Clean::Clean).await;
