@@ -57,6 +57,19 @@ impl Tmux {
         }
     }
 
+    /// Waits for the end of the command. Returns its exit code.
+    fn status(&self) -> String {
+        let start = Instant::now();
+        loop {
+            let told = self.call(&["display-message", "-p", "#{pane_dead} #{pane_dead_status}"]).stdout;
+            if let Some(status) = String::from_utf8_lossy(&told).trim().strip_prefix("1 ") {
+                return status.to_owned();
+            }
+            assert!(start.elapsed() < PATIENCE, "the command has not ended:\n{}", self.screen());
+            std::thread::sleep(Duration::from_millis(50));
+        }
+    }
+
     fn reads(&self, wanted: &str) -> String {
         self.until(wanted, |screen| screen.contains(wanted))
     }
@@ -121,8 +134,9 @@ fn a_terminal_shows_a_dead_host_its_life_and_what_became_of_its_lease() {
     farm.server.run();
     tmux.until("a new reading", |screen| !screen.contains("✕ as of "));
     tmux.keys(&["q"]);
-    let ended = tmux.reads("Pane is dead");
-    assert!(!ended.contains("Servers"), "the terminal is given back: {ended}");
+    let status = tmux.status();
+    assert_eq!(status, "0", "{}", tmux.screen());
+    assert!(!tmux.screen().contains("Servers"), "the terminal is given back: {}", tmux.screen());
 }
 
 /// Without a terminal it says what to use.
