@@ -23,7 +23,7 @@ struct Size {
 const SHORT: Size = Size { hosts: 7, silent: 3 };
 const LONG: Size = Size { hosts: 24, silent: 10 };
 
-/// The hosts work for so long before the first fault: a few answers of each are known then.
+/// Time of work before the first fault: a few answers of each host are known then.
 const AT_WORK: Duration = Duration::from_secs(6);
 
 /// Between two faults, so that they come at all phases of a probe's interval.
