@@ -20,6 +20,8 @@ pub mod fuzz;
 pub mod hooks;
 #[cfg(feature = "server")]
 pub mod http;
+#[cfg(any(feature = "server", feature = "agent"))]
+mod links;
 #[cfg(any(feature = "server", feature = "top"))]
 mod overview;
 #[cfg(feature = "server")]

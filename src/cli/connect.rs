@@ -4,11 +4,15 @@ use super::error::Failure;
 use super::token_source::Token;
 use super::ui::Ui;
 use crate::client::{Client, ClientError, ClientOptions, ClientSettings, Follow, ServerUri};
+use crate::links::Links;
 use clap::Args;
 use std::future::Future;
 use std::path::PathBuf;
 use std::time::Duration;
 use tonic::{Response, Status};
+
+/// Maximum time for which a message waits for the address of the page.
+const LINK_PATIENCE: Duration = Duration::from_secs(1);
 
 /// Certificates of connections to `https://` addresses.
 #[derive(Args, Clone, Debug, Default)]
@@ -105,6 +109,12 @@ impl Context {
     /// Whether each server of the list is on this machine or proves itself by TLS: another one could be anyone.
     pub(crate) fn is_here(&self) -> bool {
         all_here(&self.server)
+    }
+
+    /// A screen of the operator's page. `None`: the server does not know its page, or does not answer soon.
+    pub(crate) async fn link(&self, client: &Client, screen: impl FnOnce(&Links) -> Option<String>) -> Option<String> {
+        let server = tokio::time::timeout(LINK_PATIENCE, client.server()).await.ok()?.ok()?;
+        screen(&Links::new(&server.page_url))
     }
 
     /// The failure of the command for the error of a call.

@@ -4,7 +4,7 @@ use super::error::Failure;
 use super::exit::Exit;
 use super::port::{Bound, Serving};
 use super::serve::{
-    ProcessSignal, ServeArgs, Signals, change_audit, change_log, set_credentials, set_trust, store_failure,
+    ProcessSignal, ServeArgs, Signals, change_audit, change_log, links, set_credentials, set_trust, store_failure,
 };
 use super::ui::Ui;
 use crate::config::{Cluster, ClusterTls, Loaded, StoreConfig};
@@ -127,11 +127,15 @@ pub(crate) async fn wait(
                     return Ok(Waited::Stopped);
                 }
                 ProcessSignal::Reload => {
-                    metrics.reloaded(reload(ui, args, &mut loaded));
+                    let problem = reload(ui, args, &mut loaded);
+                    metrics.reloaded(problem.is_none());
                     set_credentials(&sources.credentials, &loaded.adapters);
                     set_trust(&sources.trust, &loaded)?;
                     sources.quotas.set(loaded.tenants.clone());
-                    sources.configuration.set(&loaded.digest);
+                    match problem {
+                        None => sources.configuration.taken(&loaded.digest, links(&loaded)),
+                        Some(problem) => sources.configuration.refused(&problem),
+                    }
                     follower.configure(loaded.configuration());
                 }
             },
@@ -170,8 +174,8 @@ fn follow(leadership: &Leadership, leader: Option<Leader>) {
     }
 }
 
-/// For when it leads. Returns whether the configuration has no mistakes.
-fn reload(ui: &Ui, args: &ServeArgs, loaded: &mut Loaded) -> bool {
+/// For when it leads. Returns the summary of the mistakes, if the configuration has some.
+fn reload(ui: &Ui, args: &ServeArgs, loaded: &mut Loaded) -> Option<String> {
     match crate::config::load(&args.config) {
         Ok(again) => {
             for change in loaded.needs_restart(&again) {
@@ -186,12 +190,12 @@ fn reload(ui: &Ui, args: &ServeArgs, loaded: &mut Loaded) -> bool {
             loaded.tenants = again.tenants;
             loaded.adapters = again.adapters;
             tracing::info!("the configuration was read again; what it says of adapters counts when this server leads");
-            true
+            None
         }
         Err(error) => {
             ui.err(&error.to_string());
             tracing::error!("the configuration is not read again: it has mistakes; the one before stays");
-            false
+            Some(error.summary())
         }
     }
 }

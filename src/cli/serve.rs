@@ -14,7 +14,8 @@ use crate::config::{AdapterConfig, Loaded, StoreConfig};
 use crate::engine::Follower;
 use crate::engine::{Adapters, EffectLimits, Ended, Engine, EngineConfig, Handle, Observed, Observer};
 use crate::hooks::{Hooks, Surroundings};
-use crate::rpc::{AnswerSources, ConfigurationDigest, CredentialSources, Quotas, RpcLimits};
+use crate::links::Links;
+use crate::rpc::{AnswerSources, ConfigurationStatus, CredentialSources, Quotas, RpcLimits};
 use crate::store::{SqliteStore, Store, StoreError, trim_trail};
 use crate::telemetry::metrics::Metrics;
 use crate::telemetry::{self, AuditSettings, Changed, Format, LogSettings};
@@ -58,7 +59,7 @@ pub(crate) async fn serve(ui: &Ui, args: &ServeArgs) -> Result<Exit, Failure> {
             set_credentials(&parts.credentials, &loaded.adapters);
             set_trust(&parts.trust, &loaded)?;
             parts.quotas.set(loaded.tenants.clone());
-            parts.configuration.set(&loaded.digest);
+            parts.configuration.taken(&loaded.digest, links(&loaded));
             match super::follow::wait(
                 ui,
                 args,
@@ -165,7 +166,7 @@ struct Parts {
     trust: Trust,
     metrics: Metrics,
     quotas: Quotas,
-    configuration: ConfigurationDigest,
+    configuration: ConfigurationStatus,
     cleaned: Cleaned,
 }
 
@@ -177,7 +178,7 @@ impl Parts {
             trust: Trust::everyone(),
             metrics: Metrics::new(),
             quotas: Quotas::default(),
-            configuration: ConfigurationDigest::default(),
+            configuration: ConfigurationStatus::default(),
             cleaned: Cleaned::default(),
         }
     }
@@ -207,12 +208,19 @@ fn observed(observer: Arc<dyn Observer>) -> Observed {
     observed
 }
 
+/// The screens of the page, by the address by which people reach it.
+pub(super) fn links(loaded: &Loaded) -> Links {
+    let url = loaded.page.as_ref().and_then(|page| page.url.as_deref());
+    Links::new(url.unwrap_or_default())
+}
+
 /// The parts of the server that hooks use.
 fn surroundings(handle: &Handle, store: &Arc<dyn Store>, parts: &Parts, loaded: &Loaded) -> Surroundings {
     Surroundings {
         handle: handle.clone(),
         store: store.clone(),
         told: parts.metrics.told(),
+        links: links(loaded),
         keep_events: loaded.keep_events,
     }
 }
@@ -337,7 +345,7 @@ impl Running {
         set_credentials(&parts.credentials, &loaded.adapters);
         set_trust(&parts.trust, &loaded)?;
         parts.quotas.set(loaded.tenants.clone());
-        parts.configuration.set(&loaded.digest);
+        parts.configuration.taken(&loaded.digest, links(&loaded));
         let store = match &start {
             Start::Alone(_) => open(&loaded.store).await?,
             #[cfg(feature = "postgres")]
@@ -422,6 +430,7 @@ impl Running {
                 ui.err(&error.to_string());
                 tracing::error!("the configuration is not read again: it has mistakes; the one before stays");
                 self.parts.metrics.reloaded(false);
+                self.parts.configuration.refused(&error.summary());
                 return;
             }
         };
@@ -431,6 +440,9 @@ impl Running {
             Ok(()) => tracing::info!(pools = self.loaded.pools.len(), "the configuration was read again"),
             Err(failure) => {
                 tracing::error!("the configuration is not taken over: {}; the one before stays", failure.message);
+                self.parts.configuration.refused(
+                    "the configuration file cannot be taken over: the server's log has the reason; mend it, and reload",
+                );
             }
         }
     }
@@ -481,7 +493,7 @@ impl Running {
         self.made.extend(made);
         set_trust(&self.parts.trust, &loaded)?;
         self.parts.quotas.set(loaded.tenants.clone());
-        self.parts.configuration.set(&loaded.digest);
+        self.parts.configuration.taken(&loaded.digest, links(&self.loaded));
         for change in self.loaded.needs_restart(&loaded) {
             tracing::warn!("{change} has changed and counts from the next start on");
         }

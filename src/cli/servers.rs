@@ -118,6 +118,8 @@ fn told(one: &Said) -> Value {
             "age_ms": server.age.and_then(|age| Duration::try_from(age).ok()).map(|age| u64::try_from(age.as_millis()).unwrap_or(u64::MAX)),
             "version": server.version,
             "configuration": server.configuration,
+            "configuration_refused_since": server.configuration_refused_since.as_ref().and_then(text::rfc3339),
+            "configuration_problem": server.configuration_problem,
         }),
     }
 }
@@ -134,6 +136,15 @@ fn faults(said: &[Said]) -> Vec<String> {
         faults.push(format!(
             "{leaders} servers of the list lead: they are of several deployments, or one of them has just lost its lead"
         ));
+    }
+    for one in said {
+        if let Ok(server) = &one.answer
+            && server.configuration_refused_since.is_some()
+        {
+            let since = text::clock(server.configuration_refused_since.as_ref());
+            let why = text::one_line(&server.configuration_problem);
+            faults.push(format!("{} uses an earlier configuration since {since}: {why}", one.server));
+        }
     }
     let different = |values: BTreeSet<&str>| values.len() > 1;
     if different(up.iter().map(|server| &*server.configuration).filter(|text| !text.is_empty()).collect()) {

@@ -39,7 +39,7 @@ pub(crate) async fn why(context: &Context, args: WhyArgs) -> Result<Exit, Failur
         },
         (Err(_), Err(why)) => return Err(Failure::new(Exit::BadData, why)),
     };
-    let waiting = lease_id.clone();
+    let (waiting, resource) = (lease_id.clone(), resource_id.clone());
     let request = pb::TimelineRequest { lease_id, resource_id, limit: args.limit, ..pb::TimelineRequest::default() };
     let told = client.timeline(request).await.map_err(|error| context.failure(error))?;
     let ui = context.ui;
@@ -67,6 +67,10 @@ pub(crate) async fn why(context: &Context, args: WhyArgs) -> Result<Exit, Failur
     ui.print(table, "nothing")?;
     if !waiting.is_empty() {
         waits(context, &client, &waiting).await?;
+    }
+    let link = context.link(&client, |page| if waiting.is_empty() { page.resource(&resource) } else { page.lease(&waiting) });
+    if let Some(link) = link.await {
+        ui.out(&format!("on the page: {link}"))?;
     }
     Ok(Exit::Ok)
 }
@@ -99,10 +103,13 @@ async fn stands_for(context: &Context, client: &Client, name: &str) -> Result<Op
 async fn attempts(context: &Context, work: &str) -> Result<Exit, Failure> {
     let client = context.connect().await?;
     // All states: ended ones too, as long as they are kept.
-    let mut request = pb::ListRequest { states: (1..=8).collect(), page_size: 1000, ..pb::ListRequest::default() };
+    let works = vec![work.to_owned()];
+    let mut request =
+        pb::ListRequest { states: (1..=8).collect(), works, page_size: 1000, ..pb::ListRequest::default() };
     let mut leases: Vec<pb::Lease> = Vec::new();
     loop {
         let page = client.list(request.clone()).await.map_err(|error| context.failure(error))?;
+        // A server of an earlier version does not know the filter.
         leases.extend(page.leases.into_iter().filter(|lease| lease.work == work));
         if page.next_page_token.is_empty() {
             break;

@@ -172,6 +172,26 @@ pub enum ConfigError {
     Invalid(Report),
 }
 
+impl ConfigError {
+    /// The reason and its remedy in one sentence, without any part of the file's text.
+    pub fn summary(&self) -> String {
+        match self {
+            Self::Unreadable { path, error } => {
+                let path = path.display();
+                format!("the configuration file {path} cannot be read ({}): mend that, and reload", error.kind())
+            }
+            Self::Invalid(report) => {
+                let (path, count) = (report.path.display(), report.problems.len());
+                let mistakes = if count == 1 { "mistake" } else { "mistakes" };
+                let line = report.problems.first().map_or(1, |first| report.line(first));
+                format!(
+                    "the configuration file {path} has {count} {mistakes}, the first in line {line}: `wharfinger check-config {path}` shows them; mend them, and reload"
+                )
+            }
+        }
+    }
+}
+
 /// All mistakes in a file, or all warnings of one without mistakes.
 #[derive(Clone, Debug)]
 pub struct Report {

@@ -28,6 +28,9 @@ pub(super) struct Open {
     summary: String,
     actor: String,
     at: i64,
+    /// The screen of the operator's page about it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    url: Option<String>,
 }
 
 /// The states that last, oldest first.
@@ -93,12 +96,16 @@ impl Open {
                 labels[label] = value.clone().into();
             }
         }
-        json!({
+        let mut alert = json!({
             "labels": labels,
             "annotations": { "summary": self.summary, "actor": self.actor },
             "startsAt": rfc3339(self.at),
             "endsAt": rfc3339(ends_at),
-        })
+        });
+        if let Some(url) = &self.url {
+            alert["generatorURL"] = url.clone().into();
+        }
+        alert
     }
 }
 
@@ -132,6 +139,7 @@ impl Lasting {
             summary: plain(&line.sentence(), TEXT),
             actor: plain(&event.actor, TEXT),
             at: event.at_unix_ms,
+            url: line.facts.url.clone(),
         };
         if begins(&event.kind) {
             alerts.push(open.alert(now + LASTS_MS));

@@ -18,6 +18,9 @@ pub(super) fn event(message: &Message, source: &str) -> Value {
         Some(_) | None => (FOLDED.to_owned(), None, folded(message)),
     };
     let mut data = data;
+    if let Some(url) = &message.url {
+        data["url"] = url.clone().into();
+    }
     if let Some(skipped) = &message.skipped {
         data["skipped"] = json!({
             "messages": skipped.messages,
@@ -72,6 +75,7 @@ fn entry(line: &Line) -> Value {
         ("machine", facts.machine.clone()),
         ("holder", facts.holder.clone()),
         ("replacement", facts.replacement.clone()),
+        ("url", facts.url.clone()),
     ] {
         if let Some(value) = value {
             entry[name] = value.into();

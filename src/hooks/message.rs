@@ -2,6 +2,7 @@
 
 use super::severity::Severity;
 use crate::engine::{Handle, words};
+use crate::links::Links;
 use crate::store::StoredEvent;
 use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;
@@ -24,6 +25,8 @@ pub(super) struct Facts {
     pub(super) holder: Option<String>,
     /// The lease that succeeds a broken one.
     pub(super) replacement: Option<String>,
+    /// The screen of the operator's page about the lease, the resource or the pool of the entry.
+    pub(super) url: Option<String>,
 }
 
 /// An entry with facts.
@@ -83,6 +86,8 @@ pub(super) struct Message {
     pub(super) first_at: i64,
     /// Messages that were given up before.
     pub(super) skipped: Option<Skipped>,
+    /// The screen of the operator's page about it: that of its entry, or the first one for several.
+    pub(super) url: Option<String>,
 }
 
 impl Message {
@@ -98,6 +103,7 @@ impl Message {
             last: event.clone(),
             first_at,
             skipped: None,
+            url: None,
         };
         message.add(event);
         message
@@ -151,8 +157,8 @@ impl Message {
         }
     }
 
-    /// Looks the facts of its entries up.
-    pub(super) async fn look_up(&mut self, handle: &Handle) {
+    /// Looks the facts of its entries up, and the screens of the page that are about them.
+    pub(super) async fn look_up(&mut self, handle: &Handle, links: &Links) {
         let events: Vec<StoredEvent> = self.lines.iter().map(|line| line.event.clone()).collect();
         let read = handle.read(move |core, _| events.iter().map(|event| facts(core, event)).collect::<Vec<_>>());
         // Without an answer the message has fewer facts.
@@ -161,6 +167,13 @@ impl Message {
                 line.facts = facts;
             }
         }
+        for line in &mut self.lines {
+            line.facts.url = screen(&line.event, links);
+        }
+        self.url = match &self.lines[..] {
+            [line] if !self.is_folded() => line.facts.url.clone(),
+            _ => links.page().map(str::to_owned),
+        };
     }
 }
 
@@ -185,7 +198,16 @@ fn facts(core: &Core, event: &StoredEvent) -> Facts {
         machine: resource.and_then(|row| row.item.as_deref()).map(String::from),
         holder: lease.map(|row| row.spec.holder.to_string()).filter(|holder| !holder.is_empty()),
         replacement: replacement.map(|id| id.to_string()),
+        url: None,
     }
+}
+
+/// The screen of the lease, the resource or the pool of an entry; without one the page itself.
+fn screen(event: &StoredEvent, links: &Links) -> Option<String> {
+    let lease = event.lease.and_then(|id| links.lease(&id.to_string()));
+    let resource = || event.resource.and_then(|id| links.resource(&id.to_string()));
+    let pool = || event.pool.as_ref().and_then(|name| links.pool(name));
+    lease.or_else(resource).or_else(pool).or_else(|| links.page().map(str::to_owned))
 }
 
 /// A time as RFC 3339 has it.

@@ -25,6 +25,7 @@ pub use severity::Severity;
 pub use signature::{Secret, SecretFault};
 
 use crate::engine::Handle;
+use crate::links::Links;
 use crate::store::{Store, TrailReader};
 use crate::telemetry::metrics::Told;
 use run::Runner;
@@ -48,6 +49,8 @@ pub struct Surroundings {
     pub store: Arc<dyn Store>,
     /// Meters of deliveries.
     pub told: Told,
+    /// The screens of the operator's page, to which messages lead.
+    pub links: Links,
     /// Age at which entries of the trail are deleted.
     pub keep_events: Millis,
 }

@@ -238,7 +238,7 @@ impl Runner {
         }
         let (Some(mut message), Some(passed)) = (message, passed) else { return Ok(()) };
         message.skipped.clone_from(&self.notes.skipped);
-        message.look_up(&self.around.handle).await;
+        message.look_up(&self.around.handle, &self.around.links).await;
         let (first_at, last_at) = (message.first_at, message.last.at_unix_ms);
         let fate = self.deliver(first_at, &Parcel::Message(Box::new(message))).await?;
         match fate {
@@ -262,7 +262,7 @@ impl Runner {
         for event in wanted {
             let passes = self.hook.filter.passes(&event);
             let mut one = Message::of(event);
-            one.look_up(&self.around.handle).await;
+            one.look_up(&self.around.handle, &self.around.links).await;
             if let Some(line) = one.lines.first() {
                 all.extend(lasting.take(line, passes, wall_ms()));
             }

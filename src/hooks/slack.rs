@@ -1,4 +1,4 @@
-//! Messages for Slack's incoming webhooks. All text is plain: no part of it is a link, a mention or a format.
+//! Messages for Slack's incoming webhooks. All text is plain: no part of it is a mention or a format, and the one link is that of the operator's page.
 
 use super::message::{Message, plain, rfc3339};
 use serde_json::{Value, json};
@@ -29,6 +29,7 @@ pub(super) fn payload(message: &Message) -> Value {
         let (from, to) = (rfc3339(skipped.first_at), rfc3339(skipped.last_at));
         lines.push(format!("{} messages of {from} to {to} were given up", skipped.messages));
     }
+    lines.extend(message.url.clone());
     // `mrkdwn` is off, and these three are escaped all the same: Slack reads <!channel> and <URL> in any text.
     let text = lines.join("\n").replace('&', "&amp;").replace('<', "&lt;").replace('>', "&gt;");
     json!({ "text": text, "mrkdwn": false, "unfurl_links": false, "unfurl_media": false })

@@ -11,6 +11,8 @@ use tokio::net::TcpListener;
 use tokio::time::Instant;
 use wharfinger_core::EventKind;
 
+/// The address of the operator's page.
+const PAGE: &str = "https://wharf.example.org";
 const PATIENCE: Duration = Duration::from_secs(30);
 
 /// A trail, and the parts of a server that hooks use.
@@ -26,7 +28,7 @@ impl Trail {
         let (writer, metrics) = (TrailWriter::new().await, Metrics::new());
         let (handle, store) = (writer.handle.clone(), writer.store.clone());
         let around =
-            Surroundings { handle, store: store.clone(), told: metrics.told(), keep_events: Millis::secs(86_400) };
+            Surroundings { handle, store: store.clone(), told: metrics.told(), links: Links::new(PAGE), keep_events: Millis::secs(86_400) };
         Self { writer, store, around, metrics }
     }
 
@@ -271,6 +273,7 @@ async fn a_storm_is_one_message_and_a_filter_leaves_out() {
         "{text}"
     );
     assert!(text.contains("and 37 more") && got[0].body["mrkdwn"] == false, "{text}");
+    assert!(text.ends_with(PAGE), "{text}");
     hooks.stop().await;
     let place = &trail.store.trail_places().await.unwrap()[0];
     assert_eq!((place.revision, receiver.got().len()), (742, 1), "{place:?}");
@@ -285,6 +288,7 @@ async fn alerts_that_last_end_when_their_state_ends() {
     trail.write(&[PoolBrakeOn]).await;
     let got = receiver.wait(2).await;
     assert_eq!(got[1].body[0]["labels"]["alertname"], "WharfingerPoolBrakeOn", "{got:?}");
+    assert_eq!(got[1].body[0]["generatorURL"], format!("{PAGE}/pools/hosts"), "{got:?}");
     hooks.stop().await;
     let notes = trail.store.trail_places().await.unwrap()[0].notes.clone();
     assert!(notes.contains("pool.brake-on"), "the state is stored with the place: {notes}");

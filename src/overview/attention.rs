@@ -102,7 +102,7 @@ fn text(text: impl Into<String>) -> Piece {
 /// Matters that need a person, the most urgent first.
 pub(crate) fn attention(now: &Now) -> Vec<Concern> {
     let mut rows = Vec::new();
-    if now.leaderless {
+    if now.server.as_ref().is_some_and(|server| !server.leads && server.leader.is_empty()) {
         rows.push(Concern {
             id: "no-leader".into(),
             sign: Sign::Alarm,
@@ -113,6 +113,7 @@ pub(crate) fn attention(now: &Now) -> Vec<Concern> {
             step: "see the servers",
         });
     }
+    rows.extend(now.server.as_deref().and_then(refused));
     for (n, warning) in now.warnings.iter().enumerate() {
         rows.push(Concern {
             id: format!("clock-{n}"),
@@ -177,6 +178,24 @@ fn braked(id: String, pool: &pb::Pool, brake: &pb::Brake) -> Concern {
         place: Place::Trouble(pool.name.clone()),
         step: "what they share",
     }
+}
+
+/// A text of the configuration file that the server refused.
+fn refused(server: &pb::GetServerResponse) -> Option<Concern> {
+    let since = server.configuration_refused_since?;
+    Some(Concern {
+        id: "configuration".into(),
+        sign: Sign::Alarm,
+        what: vec![
+            Piece::Strong("Configuration refused".into()),
+            text("; the one before stays: "),
+            Piece::Others(server.configuration_problem.clone()),
+        ],
+        since: Some(since),
+        hit: Struck::Unsaid,
+        place: Place::Servers,
+        step: "mend the file, and reload",
+    })
 }
 
 /// A request that the configuration can never meet.

@@ -35,8 +35,8 @@ pub(crate) type Resources = (Vec<pb::Resource>, bool);
 
 /// The facts of *Now*. A part that the caller's roles do not let it read is `None`.
 pub(crate) struct Now {
-    /// No server leads that the asked one knows.
-    pub(crate) leaderless: bool,
+    /// The server that answers.
+    pub(crate) server: Option<Box<pb::GetServerResponse>>,
     pub(crate) pools: Option<Vec<pb::Pool>>,
     /// Problems of the server's clock.
     pub(crate) warnings: Vec<String>,
@@ -83,7 +83,7 @@ pub(crate) fn found<S: Source, T>(answer: Result<T, S::Error>) -> Result<Option<
 /// # Errors
 /// The error of a question that failed for another reason than the caller's roles.
 pub(crate) async fn now<S: Source>(source: &S) -> Result<Now, S::Error> {
-    let leaderless = source.leaderless().await?;
+    let server = allowed::<S, _>(source.server().await)?.map(Box::new);
     let answer = allowed::<S, _>(source.list_pools().await)?;
     let (pools, warnings) = answer.map_or((None, Vec::new()), |answer| (Some(answer.pools), answer.warnings));
     // A walk over all resources is for farms where some need a look.
@@ -98,7 +98,7 @@ pub(crate) async fn now<S: Source>(source: &S) -> Result<Now, S::Error> {
     let said = explained(source, &waiting.leases, EXPLAINED).await?;
     let unmet = said.into_iter().filter(|said| !said.satisfiable && said.position > 0).collect();
     let broken = broken(source).await?;
-    Ok(Now { leaderless, pools, warnings, trouble, hits, unmet, broken })
+    Ok(Now { server, pools, warnings, trouble, hits, unmet, broken })
 }
 
 /// Resources that need a look. `None`: the caller may not list resources.

@@ -21,8 +21,8 @@ pub(crate) trait Source: Sync {
     /// The failure for an error of a call.
     fn refused(error: &Self::Error) -> Refused;
 
-    /// Whether no server leads that this one knows.
-    fn leaderless(&self) -> impl Future<Output = Result<bool, Self::Error>> + Send;
+    /// The server that answers, as `LeaseService.GetServer` describes it.
+    fn server(&self) -> impl Future<Output = Result<pb::GetServerResponse, Self::Error>> + Send;
 
     /// Calls `AdminService.ListPools`.
     fn list_pools(&self) -> impl Future<Output = Result<pb::ListPoolsResponse, Self::Error>> + Send;

@@ -13,6 +13,7 @@ pub const API_MINOR: i32 = 1;
 pub(crate) fn server(context: &Context) -> pb::GetServerResponse {
     let (limits, leadership) = (&context.limits, context.leadership());
     let lead = leadership.lead_facts();
+    let refused = context.sources.configuration.problem();
     let int = |number: usize| i32::try_from(number).unwrap_or(i32::MAX);
     let parts =
         [(cfg!(feature = "ec2"), "EC2"), (cfg!(feature = "postgres"), "POSTGRESQL"), (limits.forward, "FORWARDING")];
@@ -31,7 +32,10 @@ pub(crate) fn server(context: &Context) -> pb::GetServerResponse {
         epoch: lead.map_or(0, |lead| lead.epoch),
         revision: context.revision(),
         age: leadership.age().and_then(|age| age.try_into().ok()),
-        configuration: context.sources.configuration.get(),
+        configuration: context.sources.configuration.digest(),
+        configuration_refused_since: refused.as_ref().map(|refused| refused.since.into()),
+        configuration_problem: refused.map(|refused| refused.why.to_string()).unwrap_or_default(),
+        page_url: context.sources.configuration.page().page().unwrap_or_default().to_owned(),
         features: parts.into_iter().filter(|(has, _)| *has).map(|(_, name)| name.to_owned()).collect(),
     }
 }

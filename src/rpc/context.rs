@@ -3,8 +3,8 @@
 use crate::auth::Trust;
 use crate::engine::{Handle, Leadership, Role, SubmitError, WatchHub};
 use crate::pb;
+use crate::rpc::configuration::ConfigurationStatus;
 use crate::rpc::credentials::CredentialSources;
-use crate::rpc::digest::ConfigurationDigest;
 use crate::rpc::limits::{Gate, RpcLimits};
 use crate::rpc::quota::Quotas;
 use crate::rpc::source::REACH;
@@ -40,8 +40,8 @@ pub struct AnswerSources {
     pub calls: Option<Calls>,
     /// The limits of tenants that the port keeps.
     pub quotas: Quotas,
-    /// The digest of the configuration.
-    pub configuration: ConfigurationDigest,
+    /// The configuration that the server uses.
+    pub configuration: ConfigurationStatus,
 }
 
 /// No machine is bought, no pool has credentials, and everyone who reaches the port is trusted.
@@ -53,7 +53,7 @@ impl Default for AnswerSources {
             trust: Trust::everyone(),
             calls: None,
             quotas: Quotas::default(),
-            configuration: ConfigurationDigest::default(),
+            configuration: ConfigurationStatus::default(),
         }
     }
 }

@@ -15,6 +15,7 @@ use crate::pb::trust_service_client::TrustServiceClient;
 use crate::pb::trust_service_server::TrustServiceServer;
 use crate::rpc::admin::AdminApi;
 use crate::rpc::audit::Refusals;
+use crate::rpc::configuration::{ConfigurationStatus, RefusedConfiguration};
 use crate::rpc::connection::ConnectInfo;
 use crate::rpc::context::{AnswerSources, Context};
 use crate::rpc::count::Count;
@@ -111,6 +112,8 @@ pub struct Standing {
     pub fresh: bool,
     /// The revision of the data.
     pub revision: u64,
+    /// A text of the configuration file that was refused at a reload.
+    pub refused: Option<RefusedConfiguration>,
 }
 
 type Service = BoxCloneSyncService<Request<Body>, Response<Body>, Infallible>;
@@ -121,6 +124,7 @@ pub struct Inside {
     service: Service,
     handle: Handle,
     asks: crate::auth::Trust,
+    configuration: ConfigurationStatus,
     max_response: usize,
 }
 
@@ -140,7 +144,7 @@ impl Inside {
         let context = Context::new(handle.clone(), limits, sources, stop.clone());
         // Ends with `stop`.
         tokio::spawn(tell(refusals.clone(), stop));
-        let asks = context.trust.clone();
+        let (asks, configuration) = (context.trust.clone(), context.sources.configuration.clone());
         let routes = Routes::new(LeaseServiceServer::new(LeaseApi(context.clone())).max_decoding_message_size(max))
             .add_service(AdminServiceServer::new(AdminApi(context.clone())).max_decoding_message_size(max))
             .add_service(TrustServiceServer::new(TrustApi(context)).max_decoding_message_size(max))
@@ -150,7 +154,7 @@ impl Inside {
             .layer(Identify::new(asks.clone(), leadership.clone(), (peers.clone(), refusals), addresses, max))
             .layer(ForwardLayer::new(leadership, limits, peers))
             .service(routes);
-        Self { service: BoxCloneSyncService::new(service), handle, asks, max_response }
+        Self { service: BoxCloneSyncService::new(service), handle, asks, configuration, max_response }
     }
 
     /// Whether a caller needs a proof.
@@ -167,6 +171,7 @@ impl Inside {
             age: leadership.age(),
             fresh: leadership.fresh().is_ok(),
             revision: self.handle.hub().revision().borrow().0,
+            refused: self.configuration.problem(),
         }
     }
 

@@ -304,7 +304,8 @@ fn listed(asked: &Listing, lease: &Lease) -> bool {
         asked.states.contains(&convert::lease_state(&lease.state))
     };
     let there = asked.resource.is_none_or(|resource| lease.assignment().is_some_and(|held| held.resource == resource));
-    state && there && asked.filter.matches(lease)
+    let work = asked.works.is_empty() || lease.spec.work.as_ref().is_some_and(|work| asked.works.contains(work));
+    state && there && work && asked.filter.matches(lease)
 }
 
 /// The wait is over: all are active, or one has ended.

@@ -30,7 +30,7 @@ mod context;
 mod convert;
 mod count;
 mod credentials;
-mod digest;
+mod configuration;
 mod forward;
 mod forward_auth;
 #[cfg(any(test, fuzzing))]
@@ -62,7 +62,7 @@ pub use about::API_MINOR;
 pub use connection::Port;
 pub use context::{AnswerSources, WeatherSource};
 pub use credentials::{CredentialSources, PoolCredentials};
-pub use digest::ConfigurationDigest;
+pub use configuration::{ConfigurationStatus, RefusedConfiguration};
 pub use inside::{Inside, InsideCaller, InsideError, RefusalKind, Standing};
 pub use judge::{Call, judge};
 pub use limits::RpcLimits;

@@ -89,6 +89,15 @@ fn a_reload_with_a_mistake_keeps_what_runs() {
     server.reload();
     server.wait("the log to say so", || server.log().contains("this pool has no `adapter`").then_some(()));
     assert!(server.cli(&["run", "--pool", "copies", "--", "true"]).status.success());
+    let known = || server.json(&["servers"])["servers"][0].clone();
+    let refused = known();
+    assert!(refused["configuration_refused_since"].is_string(), "{refused}");
+    let problem = refused["configuration_problem"].as_str().unwrap();
+    assert!(problem.contains("1 mistake, the first in line") && problem.contains("check-config"), "{problem}");
+    server.configure("", LOCAL);
+    server.reload();
+    server.wait("the text to be taken over", || known()["configuration_refused_since"].is_null().then_some(()));
+    assert_eq!(known()["configuration_problem"], "");
 }
 
 #[test]

@@ -109,9 +109,7 @@ async fn nothing_of_a_lease_runs_on_after_its_end_also_over_a_connection_that_st
         command.arg("-S").arg(&socket).args(words);
         command
     };
-    let mut master = control(&["-M", "-N", "alpha"]).stderr(Stdio::null()).spawn().unwrap();
-    eventually("the master is up", async || control(&["-O", "check", "alpha"]).output().unwrap().status.success())
-        .await;
+    let mut master = holder.master(&socket).await;
     let file = farm.path("written");
     std::fs::write(&file, "").unwrap();
     std::fs::set_permissions(&file, std::os::unix::fs::PermissionsExt::from_mode(0o666)).unwrap();
@@ -170,9 +168,7 @@ async fn a_connection_that_outlives_the_end_of_its_lease_starts_nothing() {
         command.arg("-S").arg(&socket).args(words);
         command
     };
-    let mut master = control(&["-M", "-N", "alpha"]).stderr(Stdio::null()).spawn().unwrap();
-    eventually("the master is up", async || control(&["-O", "check", "alpha"]).output().unwrap().status.success())
-        .await;
+    let mut master = holder.master(&socket).await;
     let over_master = |line: &str| control(&["alpha", line]).output().unwrap();
     assert_eq!(over_master("exit 7").status.code(), Some(7));
     let neighbour = farm.lease(1, 21).await;

@@ -1187,6 +1187,9 @@ pub struct ListRequest {
     /// The answer is not older than this revision: see LeaseService.
     #[prost(uint64, tag = "7")]
     pub min_revision: u64,
+    /// Only leases of these works.
+    #[prost(string, repeated, tag = "8")]
+    pub works: ::prost::alloc::vec::Vec<::prost::alloc::string::String>,
 }
 /// Answer of LeaseService.List.
 #[derive(Clone, PartialEq, ::prost::Message)]
@@ -1370,6 +1373,16 @@ pub struct GetServerResponse {
     /// Digest of the text of its configuration file: 16 hexadecimal digits. Empty: it is not known. Servers that differ in it have different files.
     #[prost(string, tag = "16")]
     pub configuration: ::prost::alloc::string::String,
+    /// Time at which a later text of its configuration file was refused. Not set: the text that was read last is in use.
+    #[prost(message, optional, tag = "17")]
+    pub configuration_refused_since: ::core::option::Option<::prost_types::Timestamp>,
+    /// Reason of that refusal, and its remedy. It has no part of the file's text.
+    #[prost(string, tag = "18")]
+    pub configuration_problem: ::prost::alloc::string::String,
+    /// Address by which people reach the operator's page, without a path: `url` of \[page\]. A lease has the path /leases/ID there, a
+    /// resource /resources/ID. Empty: none is known.
+    #[prost(string, tag = "19")]
+    pub page_url: ::prost::alloc::string::String,
 }
 /// Request of LeaseService.Login.
 #[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]

@@ -18,6 +18,9 @@ pub(crate) struct LsArgs {
     /// Filter by holder; may be repeated
     #[arg(long, value_name = "TEXT")]
     holder: Vec<String>,
+    /// Filter by work; may be repeated
+    #[arg(long, value_name = "KEY")]
+    work: Vec<String>,
     /// Filter by state; may be repeated
     #[arg(long, value_enum, value_name = "STATE", conflicts_with = "all")]
     state: Vec<State>,
@@ -87,6 +90,7 @@ pub(crate) async fn ls(context: &Context, args: LsArgs) -> Result<Exit, Failure>
     let mut request = pb::ListRequest {
         pools: args.pool,
         holders: args.holder,
+        works: args.work,
         states: states.iter().map(|state| state.wire()).collect(),
         resource_id: args.resource,
         ..pb::ListRequest::default()

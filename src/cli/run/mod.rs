@@ -314,7 +314,8 @@ impl Run<'_> {
                 request.request_id.clone_from(&first_id);
                 self.record.asks_by(&first_id);
             };
-            first_lease.get_or_insert_with(|| guard.id().to_string());
+            let id = guard.id().to_string();
+            first_lease.get_or_insert_with(|| id.clone());
             let one = One {
                 context,
                 client,
@@ -330,7 +331,11 @@ impl Run<'_> {
             };
             match one.run(guard).await? {
                 Attempt::Done(end) => return Ok(end),
-                Attempt::Again => {}
+                Attempt::Again => {
+                    if let Some(link) = context.link(client, |page| page.lease(&id)).await {
+                        context.ui.event(&format!("the lease that was lost: {link}"));
+                    }
+                }
                 Attempt::Elsewhere { avoid, why, unsettled: lease } => {
                     unsettled.extend(lease);
                     request.avoid.push(avoid);

@@ -63,9 +63,8 @@ impl Source for There {
         }
     }
 
-    async fn leaderless(&self) -> Result<bool, ClientError> {
-        let server = self.client.server().await?;
-        Ok(!server.leads && server.leader.is_empty())
+    async fn server(&self) -> Result<pb::GetServerResponse, ClientError> {
+        self.client.server().await
     }
 
     async fn list_pools(&self) -> Result<pb::ListPoolsResponse, ClientError> {

@@ -56,9 +56,8 @@ impl Source for Ask<'_> {
         }
     }
 
-    async fn leaderless(&self) -> Answer<bool> {
-        let standing = self.inside.standing();
-        Ok(!standing.leads && standing.leader.is_none())
+    async fn server(&self) -> Answer<pb::GetServerResponse> {
+        self.inside.get_server(self.caller, pb::GetServerRequest {}).await
     }
 
     async fn list_pools(&self) -> Answer<pb::ListPoolsResponse> {
@@ -193,8 +192,8 @@ impl Ask<'_> {
     async fn leases(self, filter: &LeaseFilter) -> Answer<view::Leases> {
         let states = view::lease_states().filter(|(_, name)| *name == filter.state);
         let some = |text: &str| Some(text.to_owned()).filter(|text| !text.is_empty()).into_iter().collect();
-        // A holder is looked for among all of its leases, also those that have ended.
-        let all = filter.state.is_empty() && !filter.holder.is_empty();
+        // A holder or a work is looked for among all of its leases, also those that have ended.
+        let all = filter.state.is_empty() && !(filter.holder.is_empty() && filter.work.is_empty());
         let states = match all {
             true => view::lease_states().map(|(state, _)| state.into()).collect(),
             false => states.map(|(state, _)| state.into()).collect(),
@@ -202,6 +201,7 @@ impl Ask<'_> {
         let request = pb::ListRequest {
             pools: some(&filter.pool),
             holders: some(&filter.holder),
+            works: some(&filter.work),
             states,
             page_size: ROWS,
             page_token: filter.after.clone(),

@@ -198,6 +198,7 @@ fn said(standing: &Standing) -> serde_json::Value {
     json!({
         "revision": standing.revision.to_string(),
         "role": view::role(standing),
+        "configuration": view::configuration(standing),
         "fresh": standing.fresh,
         "age_ms": age,
     })

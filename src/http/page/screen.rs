@@ -1,5 +1,6 @@
 //! The screens by their addresses. An address has all of a screen's state, so that a link shows the same to everyone.
 
+use crate::links::encoded;
 use form_urlencoded::{Serializer, parse};
 
 /// Maximum length of a value in an address, in bytes.
@@ -56,6 +57,7 @@ pub(crate) struct LeaseFilter {
     /// A state in lower case. Empty: all that have not ended.
     pub(crate) state: String,
     pub(crate) holder: String,
+    pub(crate) work: String,
     pub(crate) after: String,
 }
 
@@ -155,6 +157,7 @@ impl Screen {
                 pool: query.value("pool"),
                 state: query.value("state"),
                 holder: query.value("holder"),
+                work: query.value("work"),
                 after: query.value("after"),
             }),
             ("leases", Some(id)) => Self::Lease(id),
@@ -184,9 +187,10 @@ impl Screen {
                 let word = if *span == LaneSpan::All { "" } else { span.word() };
                 with(&format!("/resources/{}", encoded(id)), &[("span", word)])
             }
-            Self::Leases(LeaseFilter { pool, state, holder, after }) => {
-                with("/leases", &[("pool", pool), ("state", state), ("holder", holder), ("after", after)])
-            }
+            Self::Leases(LeaseFilter { pool, state, holder, work, after }) => with(
+                "/leases",
+                &[("pool", pool), ("state", state), ("holder", holder), ("work", work), ("after", after)],
+            ),
             Self::Lease(id) => format!("/leases/{}", encoded(id)),
             Self::Queue { pool } => with("/queue", &[("pool", pool)]),
             Self::Events(EventFilter { pool, kind, resource, lease, after }) => with(
@@ -195,6 +199,16 @@ impl Screen {
             ),
             Self::Servers => "/servers".into(),
         }
+    }
+
+    /// All leases of a holder.
+    pub(crate) fn holder(name: &str) -> Self {
+        Self::Leases(LeaseFilter { holder: name.to_owned(), ..LeaseFilter::default() })
+    }
+
+    /// All leases of a work.
+    pub(crate) fn work(key: &str) -> Self {
+        Self::Leases(LeaseFilter { work: key.to_owned(), ..LeaseFilter::default() })
     }
 
     /// The screen of the life of a resource.
@@ -210,7 +224,7 @@ impl Screen {
         } else if text.starts_with("res_") {
             Self::resource(text)
         } else if text.contains("://") {
-            Self::Leases(LeaseFilter { holder: text.to_owned(), ..LeaseFilter::default() })
+            Self::holder(text)
         } else {
             Self::Resources(ResourceFilter { text: text.to_owned(), ..ResourceFilter::default() })
         }
@@ -225,17 +239,6 @@ fn with(path: &str, parts: &[(&str, &str)]) -> String {
     }
     let query = query.finish();
     if query.is_empty() { path.to_owned() } else { format!("{path}?{query}") }
-}
-
-/// A text as one part of a path.
-pub(crate) fn encoded(text: &str) -> String {
-    let plain = |b: u8| b.is_ascii_alphanumeric() || matches!(b, b'-' | b'_' | b'.' | b'~');
-    let mut path = String::with_capacity(text.len());
-    for b in text.bytes() {
-        if plain(b) { path.push(char::from(b)) } else { path.push_str(&format!("%{b:02X}")) }
-    }
-    // A browser takes these two for steps.
-    if matches!(&*path, "." | "..") { path.replace('.', "%2E") } else { path }
 }
 
 /// The text of a part of a path. `None`: it is none, or too long.
@@ -257,6 +260,21 @@ pub(crate) fn decoded(part: &str) -> Option<String> {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn the_links_of_messages_lead_to_their_screens() {
+        let links = crate::links::Links::new("https://wharf.example.org/");
+        for (link, screen) in [
+            (links.lease("lse_01JX"), Screen::Lease("lse_01JX".into())),
+            (links.resource("farm/b 3"), Screen::resource("farm/b 3")),
+            (links.pool("..?#%"), Screen::Pool("..?#%".into())),
+            (links.pool(".."), Screen::Pool("..".into())),
+        ] {
+            let link = link.unwrap();
+            let path = link.strip_prefix("https://wharf.example.org").unwrap();
+            assert_eq!(Screen::parse(path, ""), Some(screen));
+        }
+    }
 
     #[test]
     fn an_address_leads_back_to_its_screen() {

@@ -150,7 +150,7 @@ async fn each_screen_shows_a_farm_and_no_text_of_others_is_markup() {
         format!("/resources/{}?span=1h", held.resource_id),
         "/leases".into(),
         "/leases?state=broken".into(),
-        screen::Screen::Leases(screen::LeaseFilter { holder: HOSTILE.into(), ..Default::default() }).url(),
+        screen::Screen::holder(HOSTILE).url(),
         format!("/leases/{}", held.id),
         format!("/leases/{}", waits.id),
         "/queue".into(),
@@ -158,6 +158,7 @@ async fn each_screen_shows_a_farm_and_no_text_of_others_is_markup() {
         "/events".into(),
         "/events?kind=lease.".into(),
         "/servers".into(),
+        screen::Screen::work(HOSTILE).url(),
     ];
     for url in &urls {
         let answer = world.get(url).await;
@@ -178,6 +179,10 @@ async fn each_screen_shows_a_farm_and_no_text_of_others_is_markup() {
     assert!(broken.contains("Because") && broken.contains("OPERATOR"), "{broken}");
     assert!(text(10).await.text.contains(&held.id), "a holder's leases that have ended are listed too");
     assert!(text(15).await.text.contains("lease.broken"));
+    let work = text(urls.len() - 1).await.text;
+    assert!(work.contains(&held.id) && work.contains("Results of the work by resource") && work.contains("Other ends"), "{work}");
+    let other = world.get("/leases?work=another").await.text;
+    assert!(!other.contains(&held.id) && other.contains("None."), "{other}");
 }
 
 #[tokio::test]
@@ -298,6 +303,33 @@ async fn a_person_signs_in_with_a_token_that_stays_at_the_server() {
     assert_eq!(world.get_with("/pools", cookie).await.status, StatusCode::UNAUTHORIZED);
     let by_itself = format!("Bearer {}", new.text);
     assert_eq!(world.ask(Method::GET, "/pools", &[("authorization", &by_itself)], "").await.status, StatusCode::OK);
+}
+
+#[tokio::test]
+async fn a_configuration_that_was_refused_is_said_on_each_screen_until_one_is_taken_over() {
+    let broker = broker(1, 1).await;
+    let sources = AnswerSources::default();
+    let status = sources.configuration.clone();
+    let world = page_of(&broker.handle, sources);
+    let why = "the file has 2 mistakes, the first in line 12 <b>";
+    let shown = "the file has 2 mistakes, the first in line 12 &lt;b&gt;";
+    let banner = format!("The configuration before stays: {shown}</div>");
+    status.taken("aa", crate::links::Links::default());
+    for url in ["/", "/pools", "/servers"] {
+        let page = world.get(url).await.text;
+        assert!(!page.contains("The configuration before stays"), "{page}");
+    }
+    status.refused(why);
+    for url in ["/", "/pools", "/servers"] {
+        assert!(world.get(url).await.text.contains(&banner), "{url}");
+    }
+    let now = world.get("/").await.text;
+    assert!(now.contains("Configuration refused") && now.matches(shown).count() == 2, "{now}");
+    assert!(world.get("/servers").await.text.contains("a later text of the file"));
+    let view = world.get("/view?at=/pools").await.text;
+    assert!(view.contains("\"configuration\":\"The configuration before stays: the file has 2 mistakes"), "{view}");
+    status.taken("bb", crate::links::Links::default());
+    assert!(!world.get("/").await.text.contains("Configuration refused"));
 }
 
 #[tokio::test]

@@ -1,7 +1,8 @@
 //! The verbs of operators by their addresses, and what each of them breaks.
 
-use super::screen::{Screen, encoded};
+use super::screen::Screen;
 use crate::auth::Verb;
+use crate::links::encoded;
 
 /// The target of a verb.
 #[derive(Clone, Debug, PartialEq, Eq)]

@@ -250,6 +250,8 @@ pub(crate) struct Listing {
     /// Empty: leases that have not ended.
     pub(crate) states: BTreeSet<pb::LeaseState>,
     pub(crate) resource: Option<ResourceId>,
+    /// Empty: all.
+    pub(crate) works: BTreeSet<Arc<str>>,
     pub(crate) size: usize,
     pub(crate) after: Option<LeaseId>,
 }
@@ -273,8 +275,9 @@ pub(crate) fn list(request: &pb::ListRequest, scope: Scope) -> Result<Listing, R
         pools: names(&mut p, "pools", &request.pools, MAX_VALUE),
     };
     let resource = p.optional_id("resource_id", &request.resource_id);
+    let works = names(&mut p, "works", &request.works, MAX_VALUE);
     let (size, after) = page(&mut p, request.page_size, &request.page_token);
-    p.finish(Listing { filter, states, resource, size, after })
+    p.finish(Listing { filter, states, resource, works, size, after })
 }
 
 /// A page of resources.

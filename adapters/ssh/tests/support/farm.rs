@@ -7,11 +7,11 @@
     reason = "each test binary uses its part of it, in a module of its own"
 )]
 
-use crate::pool::{config, host, job, made};
+use crate::pool::{config, eventually, host, job, made};
 use crate::support::{Sshd, make_key};
 use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
-use std::process::{Command, Output};
+use std::process::{Child, Command, Output};
 use std::sync::atomic::{AtomicU32, Ordering};
 use wharfinger_adapter::login::{CertificateSource, LoginJob};
 use wharfinger_adapter::{Access, Adapter, CleanJob, EndedHow, HolderWork, PrepareJob, ResourceJob, access};
@@ -246,6 +246,27 @@ impl Holder<'_> {
 
     pub fn ssh(&self, words: &[&str]) -> Output {
         self.client("ssh").arg("alpha").args(words).output().unwrap()
+    }
+
+    /// A connection that stays open and that others share by its socket. One that ends before it is up, as on a busy machine,
+    /// is begun again; its errors are in the output of the test.
+    pub async fn master(&self, socket: &Path) -> Child {
+        let control = |words: &[&str]| {
+            let mut command = self.client("ssh");
+            command.arg("-S").arg(socket).args(words);
+            command
+        };
+        let begin = || control(&["-M", "-N", "alpha"]).spawn().unwrap();
+        let mut master = begin();
+        eventually("the master is up", async || {
+            if let Some(status) = master.try_wait().unwrap() {
+                println!("the master ended: {status}");
+                master = begin();
+            }
+            control(&["-O", "check", "alpha"]).output().unwrap().status.success()
+        })
+        .await;
+        master
     }
 
     /// Whether this certificate lets a user in.

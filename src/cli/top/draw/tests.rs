@@ -44,7 +44,7 @@ fn screen(app: &mut App) -> String {
 
 fn now() -> Now {
     Now {
-        leaderless: false,
+        server: Some(Box::new(pb::GetServerResponse { leads: true, ..pb::GetServerResponse::default() })),
         pools: Some(vec![pb::Pool {
             name: "farm".into(),
             configured: true,

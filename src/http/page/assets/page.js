@@ -20,6 +20,7 @@ const parsed = (text) => new DOMParser().parseFromString(policy.createHTML(`<mai
 
 const main = document.getElementById("main");
 const stale = document.getElementById("stale");
+const configuration = document.getElementById("configuration");
 const told = document.getElementById("told");
 const pause = document.getElementById("pause");
 const screen = document.body.dataset.live;
@@ -81,6 +82,8 @@ const tick = (data) => {
   fresh = data.fresh;
   document.body.dataset.revision = data.revision;
   document.getElementById("role").textContent = data.role;
+  configuration.textContent = data.configuration;
+  configuration.hidden = data.configuration === "";
   document.getElementById("age").textContent =
     data.age_ms ? `revision ${data.revision}, ${(data.age_ms / 1000).toFixed(1)} s behind` : `revision ${data.revision}`;
 };

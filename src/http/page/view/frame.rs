@@ -1,6 +1,6 @@
 //! The frame of all screens: the bar, the navigation, and what makes all else doubtful.
 
-use crate::http::page::part::{clipped, to};
+use crate::http::page::part::{clipped, to, visible};
 use crate::http::page::screen::{EventFilter, LeaseFilter, ResourceFilter, Screen};
 use crate::rpc::Standing;
 use maud::{DOCTYPE, Markup, html};
@@ -95,6 +95,11 @@ pub(crate) fn role(standing: &Standing) -> String {
     }
 }
 
+/// The report of a configuration that was refused; empty for none.
+pub(crate) fn configuration(standing: &Standing) -> String {
+    standing.refused.as_ref().map_or_else(String::new, |refused| format!("The configuration before stays: {}", visible(&refused.why)))
+}
+
 /// The whole page around a screen.
 pub(crate) fn frame(frame: &Frame<'_>, main: &Markup) -> Markup {
     let belongs = frame.at.map(belongs);
@@ -146,6 +151,7 @@ pub(crate) fn frame(frame: &Frame<'_>, main: &Markup) -> Markup {
                 div #stale.strip role="status" hidden[frame.standing.fresh] {
                     @if !frame.standing.fresh { "This server has not heard of the leader's commits for too long: what it shows may be old." }
                 }
+                div #configuration.strip role="status" hidden[frame.standing.refused.is_none()] { (configuration(frame.standing)) }
                 @if !frame.done.is_empty() { div.strip.done role="status" { (frame.done) } }
                 div #told.unseen role="status" aria-live="polite" {}
                 main #main tabindex="-1" { (main) }

@@ -4,7 +4,7 @@ use super::{cell, fact, head, pairs};
 use crate::http::page::part::{
     self, causes, clipped, instant, lease_state, others, selector, span, time, to, visible, word_of,
 };
-use crate::http::page::screen::{EventFilter, LeaseFilter, Screen};
+use crate::http::page::screen::{EventFilter, Screen};
 use crate::pb;
 use maud::{Markup, html};
 use pb::LeaseState as State;
@@ -136,10 +136,10 @@ fn facts(lease: &pb::Lease) -> Markup {
             (fact("Holder", &html! {
                 (others(&lease.holder))
                 @if is_web(&lease.holder) { " " a href=(lease.holder) rel="noopener noreferrer" target="_blank" { "open" } }
-                " · " (to(&Screen::Leases(LeaseFilter { holder: lease.holder.clone(), ..LeaseFilter::default() }), "all its leases"))
+                " · " (to(&Screen::holder(&lease.holder), "all its leases"))
             }))
             (fact("Principal", &html! { bdi { (clipped(&lease.principal)) } }))
-            @if !lease.work.is_empty() { (fact("Work", &others(&lease.work))) }
+            @if !lease.work.is_empty() { (fact("Work", &html! { (others(&lease.work)) " · " (to(&Screen::work(&lease.work), "where it failed, where it passed")) })) }
             (fact("Wants", &html! { bdi { (clipped(&selector(lease.selector.as_ref()))) } }))
             (fact("Priority", &html! { (lease.priority) }))
             @if lease.attempts > 0 { (fact("Back to the queue", &html! { (lease.attempts) " times" })) }

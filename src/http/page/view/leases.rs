@@ -1,10 +1,12 @@
 //! Leases, a page at a time.
 
 use super::{cell, head, more};
-use crate::http::page::part::{self, clipped, lease_state, lease_word, others, selector, time, visible};
+use crate::http::page::part::{self, clipped, lease_state, lease_word, others, selector, time, visible, word_of};
 use crate::http::page::screen::{LeaseFilter, Screen};
 use crate::pb;
 use maud::{Markup, html};
+use pb::finding::Fault;
+use std::collections::BTreeMap;
 
 /// A page of leases.
 pub(crate) struct Leases {
@@ -37,12 +39,70 @@ pub(crate) fn leases(shown: &Leases) -> Markup {
                 }
             }
             label { "Holder " input #filter name="holder" type="search" value=(visible(&filter.holder)) maxlength="1024"; }
+            label { "Work " input name="work" type="search" value=(visible(&filter.work)) maxlength="1024"; }
             button { "Filter" }
         }
+        @if !filter.work.is_empty() { (results(&filter.work, &shown.list)) }
         (table(&shown.list))
         (more(&next, "next page"))
         @if !filter.after.is_empty() { p { a href=(Screen::Leases(LeaseFilter { after: String::new(), ..filter.clone() }).url()) { "first page" } } }
         p.none { "Leases that have ended are listed as long as the server keeps them." }
+    }
+}
+
+/// How often a work failed and passed on one resource.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+struct Tally {
+    passed: usize,
+    failed: usize,
+    /// Broken, expired, abandoned, or not over yet: no sign of the work or of the resource.
+    other: usize,
+}
+
+/// The tallies of the leases of a work, by resource.
+fn tallies(list: &[pb::Lease]) -> BTreeMap<&str, Tally> {
+    let mut tallies: BTreeMap<&str, Tally> = BTreeMap::new();
+    for lease in list.iter().filter(|lease| !lease.resource_id.is_empty()) {
+        let tally = tallies.entry(&lease.resource_id).or_default();
+        match (lease.state(), lease.outcome()) {
+            (pb::LeaseState::Released, pb::Outcome::Ok) => tally.passed += 1,
+            (pb::LeaseState::Released, pb::Outcome::Failed) => tally.failed += 1,
+            _ => tally.other += 1,
+        }
+    }
+    tallies
+}
+
+/// Where a work failed and where it passed, and the verdicts, of the leases of this page.
+fn results(work: &str, list: &[pb::Lease]) -> Markup {
+    let tallies = tallies(list);
+    let blamed = list.iter().rev().find_map(|lease| {
+        let finding = lease.finding.as_ref()?;
+        matches!(finding.fault(), Fault::Work | Fault::Resource).then_some((lease, finding))
+    });
+    html! {
+        section aria-labelledby="work" {
+            h2 #work { "Work " bdi { (clipped(work)) } }
+            @if let Some((lease, finding)) = blamed {
+                p { "Whose fault, at last: " b { (word_of(finding.fault().as_str_name(), "FAULT_")) } " " (others(&finding.detail)) " (" (part::lease(&lease.id)) ")" }
+            } @else if !list.is_empty() { p { "No check and no comparison has found whose fault its failures are." } }
+            @if !tallies.is_empty() {
+                table {
+                    caption.unseen { "Results of the work by resource" }
+                    (head(&["Resource", "Passed", "Failed", "Other ends"]))
+                    tbody {
+                        @for (resource, tally) in &tallies {
+                            tr id=(format!("on-{resource}")) {
+                                (cell("Resource", &part::resource(resource)))
+                                (cell("Passed", &html! { (tally.passed) }))
+                                (cell("Failed", &html! { (tally.failed) }))
+                                (cell("Other ends", &html! { (tally.other) }))
+                            }
+                        }
+                    }
+                }
+            }
+        }
     }
 }
 
@@ -59,8 +119,8 @@ pub(super) fn table(list: &[pb::Lease]) -> Markup {
                         tr id=(format!("row-{}", one.id)) {
                             (cell("State", &lease_state(one.state())))
                             (cell("Lease", &part::lease(&one.id)))
-                            (cell("Holder", &html! { bdi { (clipped(&one.holder)) } }))
-                            (cell("Work", &html! { bdi { (clipped(&one.work)) } }))
+                            (cell("Holder", &html! { a href=(Screen::holder(&one.holder).url()) { bdi { (clipped(&one.holder)) } } }))
+                            (cell("Work", &html! { @if !one.work.is_empty() { a href=(Screen::work(&one.work).url()) { bdi { (clipped(&one.work)) } } } }))
                             (cell("Wants", &html! { bdi { (clipped(&selector(one.selector.as_ref()))) } }))
                             (cell("On", &part::resource(&one.resource_id)))
                             (cell("Asked", &time(one.created_at.as_ref())))
@@ -81,5 +141,33 @@ fn why(lease: &pb::Lease) -> Markup {
         @else if !lease.fail_detail.is_empty() { (others(&lease.fail_detail)) }
         @else if !lease.child_resource_id.is_empty() { "for the copy " (part::resource(&lease.child_resource_id)) }
         @else { (others(&lease.trouble)) }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_work_has_a_tally_for_each_resource() {
+        let lease = |resource: &str, state: pb::LeaseState, outcome: pb::Outcome| pb::Lease {
+            resource_id: resource.into(),
+            state: state.into(),
+            outcome: outcome.into(),
+            ..pb::Lease::default()
+        };
+        let list = [
+            lease("res_a", pb::LeaseState::Released, pb::Outcome::Failed),
+            lease("res_a", pb::LeaseState::Released, pb::Outcome::Failed),
+            lease("res_a", pb::LeaseState::Broken, pb::Outcome::Unspecified),
+            lease("res_b", pb::LeaseState::Released, pb::Outcome::Ok),
+            lease("res_b", pb::LeaseState::Active, pb::Outcome::Unspecified),
+            lease("", pb::LeaseState::Queued, pb::Outcome::Unspecified),
+        ];
+        let expected = [
+            ("res_a", Tally { passed: 0, failed: 2, other: 1 }),
+            ("res_b", Tally { passed: 1, failed: 0, other: 1 }),
+        ];
+        assert_eq!(tallies(&list), expected.into());
     }
 }

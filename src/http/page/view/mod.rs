@@ -16,7 +16,7 @@ mod sign_in;
 
 pub(crate) use act::{ActForm, Preview, act, title, verbs};
 pub(crate) use events::{Events, events};
-pub(crate) use frame::{Frame, Theme, frame, role};
+pub(crate) use frame::{Frame, Theme, configuration, frame, role};
 pub(crate) use lease::{OneLease, lease};
 pub(crate) use leases::{Leases, leases, state_words as lease_states};
 pub(crate) use now::now;

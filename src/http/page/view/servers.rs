@@ -26,6 +26,7 @@ pub(crate) fn servers(shown: &Servers) -> Markup {
                 (fact("Parts", &html! { (clipped(&shown.server.features.join(", "))) }))
                 @if shown.server.leads_since.is_some() { (fact("Leads since", &html! { (time(shown.server.leads_since.as_ref())) ", epoch " (shown.server.epoch) })) }
                 @if !shown.server.configuration.is_empty() { (fact("Configuration", &html! { code { (visible(&shown.server.configuration)) } ": servers that differ here have different files" })) }
+                @if let Some(since) = &shown.server.configuration_refused_since { (fact("Refused", &html! { "a later text of the file, " (time(Some(since))) ": " (others(&shown.server.configuration_problem)) })) }
                 (fact("Data", &html! { @if shown.standing.fresh { "recent" } @else { "too old for an answer" } }))
                 @for warning in &shown.warnings { (fact("Clock", &others(warning))) }
             }
