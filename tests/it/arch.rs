@@ -205,9 +205,6 @@ fn each_script_has_a_contract_at_its_head() {
 /// Folders whose comments follow the rule of CONTRIBUTING.md.
 const PLAIN: [&str; 10] = ["adapters", "benches", "client", "core", "jwt", "src", "testkit", "tests", "tls", "types"];
 
-/// Folders in these whose comments are still to be written anew. The list shrinks.
-const NOT_YET_PLAIN: [&str; 1] = ["tests/sim"];
-
 /// Beginnings of comments that have no subject, or one that is not a noun of the field.
 const BAD_STARTS: [&str; 9] =
     ["So many", "So long", "What ", "Who ", "Whose ", "As whom", "Whether what", "Told ", "Whoever "];
@@ -243,15 +240,11 @@ fn prose_fault(comment: &str, doc: bool, first: bool) -> Option<String> {
 
 #[test]
 fn clean_folders_stay_in_plain_english() {
-    let root = Path::new(env!("CARGO_MANIFEST_DIR"));
     let mut faults = Vec::new();
     let mut checked = 0;
     for place in PLAIN {
         let texts = sources(place).into_iter().chain(files(place, "sh"));
         for (path, text) in texts.filter(|(path, _)| !is_generated(path)) {
-            if NOT_YET_PLAIN.iter().any(|folder| path.starts_with(root.join(folder))) {
-                continue;
-            }
             let sign = if path.extension().is_some_and(|e| e == "sh") { "#" } else { "//" };
             let mut inside = false;
             for (number, line) in text.lines().enumerate() {
