@@ -52,7 +52,7 @@ fn a_command_comes_after_two_dashes() {
 }
 
 #[test]
-fn what_is_said_of_failures_is_taken() {
+fn flags_about_failures_are_accepted() {
     for line in [
         "wharfinger run --pool a --work job@1234 --hold-on-failure 1h -- make",
         "wharfinger lease --pool a --work job@1234",
@@ -70,7 +70,7 @@ fn what_is_said_of_failures_is_taken() {
 }
 
 #[test]
-fn what_is_global_may_stand_anywhere() {
+fn a_global_option_may_stand_anywhere() {
     let cli = parse("wharfinger ls --json --server http://broker:1 --all").unwrap();
     assert!(cli.json);
     assert_eq!(cli.server, "http://broker:1");

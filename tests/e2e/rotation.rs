@@ -354,7 +354,7 @@ fn flow(
 }
 
 #[test]
-fn what_may_live_loses_nothing_and_what_may_not_is_cut() {
+fn a_valid_connection_loses_nothing_and_an_invalid_one_is_cut() {
     let _alone = quiet();
     let mut world = World::prepared();
     let (first, second) = (Signer::p256("k1"), Signer::p256("k2"));

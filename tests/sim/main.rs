@@ -98,7 +98,7 @@ fn the_fleet_holds_whatever_happens() {
 
 /// An oracle that sees nothing would accept any run.
 #[test]
-fn what_is_left_out_is_noticed() {
+fn the_oracle_reports_each_omitted_rule() {
     for broken in Break::ALL {
         let seen = (1..=60).find(|seed| outcome(*seed, Kept::No, Worlds::Fleet(Some(broken))).1.is_err());
         assert!(seen.is_some(), "{broken:?} goes unnoticed in sixty seeds");

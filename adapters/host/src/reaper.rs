@@ -144,7 +144,7 @@ mod tests {
     use super::number;
 
     #[test]
-    fn a_number_is_one_that_nobody_sets_and_differs_between_leases() {
+    fn a_number_is_in_its_range_and_differs_between_leases() {
         let first = number("lse_01KAV9FT00QVQG00000000001A");
         let second = number("lse_01KAV9FT00QVQG00000000001B");
         assert_ne!(first, second);
