@@ -7,7 +7,7 @@
 //! The groups lie where the user may make some: below a group of its own, or below one that the user's service manager delegates
 //! to it. The groups are made by `sh/cgroup.sh`; docs/adr/0035-containment.md has the reasons.
 
-use crate::reaper::failure;
+use crate::refusal::failure;
 use std::fmt;
 use std::time::Duration;
 use wharfinger_adapter::{Access, Command, Failure, Shell, access};
