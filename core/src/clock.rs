@@ -223,7 +223,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_stored_later_by_another_is_not_fallen_behind() {
+    fn a_later_time_stored_by_another_server_is_taken_over() {
         let mut clock = HybridClock::new(ms(START), ms(0));
         clock.not_before(Timestamp(START - 5), ms(10));
         assert_eq!(clock.read(ms(START + 10), ms(10)).now, Timestamp(START + 10));

@@ -317,7 +317,7 @@ mod tests {
     }
 
     #[tokio::test(start_paused = true)]
-    async fn one_address_has_so_many_connections_and_others_have_theirs() {
+    async fn one_address_has_a_maximum_of_connections_and_others_have_theirs() {
         let addresses = limits(2, 0, 0);
         let first = addresses.enter(ip("192.0.2.1")).unwrap();
         let _second = addresses.enter(ip("::ffff:192.0.2.1")).unwrap();
@@ -367,7 +367,7 @@ mod tests {
     }
 
     #[tokio::test(start_paused = true)]
-    async fn what_is_remembered_is_bounded_and_who_fails_on_stays_known() {
+    async fn the_memory_of_failures_is_bounded_and_keeps_a_persistent_address() {
         let addresses = limits(2, 50, 1);
         let bad = ip("192.0.2.1");
         for number in 0..300_000_u32 {

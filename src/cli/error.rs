@@ -187,7 +187,7 @@ mod tests {
     }
 
     #[test]
-    fn all_fields_at_fault_are_told() {
+    fn all_fields_at_fault_are_reported() {
         let mut details = ErrorDetails::with_error_info("INVALID", "wharfinger", []);
         details.set_bad_request(vec![
             FieldViolation::new("ttl", "must be more"),

@@ -405,7 +405,7 @@ mod tests {
 
     /// A field that is added to a message and forgotten here is found by this.
     #[test]
-    fn every_field_of_the_api_is_told() {
+    fn every_field_of_the_api_is_printed() {
         let keys = |value: Value| -> Vec<String> {
             let Value::Object(map) = value else { panic!("no object") };
             map.keys().cloned().collect()

@@ -196,7 +196,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_process_is_told_apart_from_a_later_one_of_its_number() {
+    fn a_process_is_distinguished_from_a_later_one_of_its_number() {
         let mut child = Command::new("sleep").arg("60").spawn().unwrap();
         let process = Process::find(child.id()).unwrap();
         assert!(process.is_there());

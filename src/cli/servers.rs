@@ -171,7 +171,7 @@ mod tests {
     }
 
     #[test]
-    fn what_differs_between_servers_is_said() {
+    fn differences_between_servers_are_reported() {
         let well = || vec![said(true, "a", "1"), said(false, "a", "1"), said(false, "", "1")];
         assert_eq!(faults(&well()), Vec::<String>::new());
         assert_eq!(faults(&[Said { server: "a:1".into(), answer: Err("away".into()) }]), Vec::<String>::new());

@@ -52,7 +52,7 @@ fn a_command_comes_after_two_dashes() {
 }
 
 #[test]
-fn what_is_said_of_failures_is_taken() {
+fn flags_about_failures_are_accepted() {
     for line in [
         "wharfinger run --pool a --work job@1234 --hold-on-failure 1h -- make",
         "wharfinger lease --pool a --work job@1234",
@@ -70,7 +70,7 @@ fn what_is_said_of_failures_is_taken() {
 }
 
 #[test]
-fn what_is_global_may_stand_anywhere() {
+fn a_global_option_may_stand_anywhere() {
     let cli = parse("wharfinger ls --json --server http://broker:1 --all").unwrap();
     assert!(cli.json);
     assert_eq!(cli.server, "http://broker:1");
@@ -91,4 +91,61 @@ fn each_verb_has_a_manual_page() {
     assert!(whole.contains("HOST:PORT") && !whole.contains("manual pages"), "{whole}");
     let refused = manual(&folder.path().join("nothing"));
     assert!(refused.is_err_and(|failure| failure.exit == Exit::BadData));
+}
+
+/// The words of a line of a shell up to the first operator, without the comment at its end.
+fn words_of(line: &str) -> Vec<String> {
+    let (mut words, mut word, mut quote) = (Vec::new(), None::<String>, None);
+    for c in line.chars() {
+        match quote {
+            Some(mark) if c == mark => quote = None,
+            Some(_) => word.get_or_insert_default().push(c),
+            None if c == '\'' || c == '"' => {
+                quote = Some(c);
+                word.get_or_insert_default();
+            }
+            None if c.is_whitespace() => words.extend(word.take()),
+            None if matches!(c, '#' | '|' | '&' | '>' | '<' | ';') && word.is_none() => break,
+            None => word.get_or_insert_default().push(c),
+        }
+    }
+    words.extend(word);
+    words
+}
+
+/// The commands of a page: lines of its code that begin with the name of the program.
+fn commands_of(page: &str) -> impl Iterator<Item = (usize, Vec<String>)> {
+    page.lines().enumerate().filter_map(|(number, line)| {
+        let code = line.strip_prefix("    ").unwrap_or(line);
+        let code = code.strip_prefix("$ ").unwrap_or(code);
+        let words = words_of(&code.replace('…', "1").replace("$$", "1"));
+        (words.first().is_some_and(|word| word == "wharfinger") && words.len() > 1).then_some((number + 1, words))
+    })
+}
+
+#[cfg(feature = "server")]
+#[test]
+fn each_command_of_the_documentation_is_accepted() {
+    let root = std::path::Path::new(env!("CARGO_MANIFEST_DIR"));
+    let documents = std::fs::read_dir(root.join("docs")).unwrap().map(|entry| entry.unwrap().path());
+    let pages = documents.filter(|path| path.extension().is_some_and(|end| end == "md"));
+    let (mut read, mut faults) = (0, Vec::new());
+    for path in pages.chain([root.join("README.md")]) {
+        let page = std::fs::read_to_string(&path).unwrap();
+        for (line, words) in commands_of(&page) {
+            read += 1;
+            if let Err(error) = Cli::try_parse_from(&words)
+                && error.use_stderr()
+            {
+                let first = error.to_string().lines().next().unwrap_or_default().to_owned();
+                faults.push(format!("{}:{line}: {}: {first}", path.display(), words.join(" ")));
+            }
+        }
+    }
+    assert!(faults.is_empty(), "{}", faults.join("\n"));
+    assert!(read > 30, "{read} commands were read");
+    let found =
+        commands_of("    wharfinger run --pool a -- sh -c 'a && b'   # runs\nwharfinger ls | head\n    cargo run\n");
+    let found: Vec<_> = found.map(|(line, words)| (line, words.len())).collect();
+    assert_eq!(found, [(1, 8), (2, 2)]);
 }

@@ -217,7 +217,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn foreign_text_can_not_drive_the_terminal() {
+    fn foreign_text_cannot_drive_the_terminal() {
         assert_eq!(one_line("a\u{1b}[2Jb\nc\r\t d "), "a[2Jb c  d");
     }
 

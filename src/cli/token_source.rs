@@ -188,7 +188,7 @@ mod tests {
     }
 
     #[test]
-    fn what_runs_for_a_lease_gets_no_way_to_a_token() {
+    fn the_command_of_a_lease_gets_no_source_of_tokens() {
         let secret = |name: &str| is_secret(OsStr::new(name));
         for name in [FILE, COMMAND, TEXT, GITLAB, "WHARFINGER_AUTH_ANYTHING"] {
             assert!(secret(name), "{name}");

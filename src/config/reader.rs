@@ -5,6 +5,7 @@ use super::problem::{Problems, Span};
 use super::types::Drain;
 use crate::size;
 use std::collections::BTreeMap;
+use std::fmt::Display;
 use std::ops::RangeInclusive;
 use std::sync::LazyLock;
 use toml::Spanned;
@@ -93,16 +94,10 @@ impl<'a> Reader<'a> {
                 u32::try_from(number).ok().map(|number| Spanned::new(value.span(), number))
             }
             Ok(_) | Err(_) => {
-                let (low, high) = bounds.into_inner();
-                problems.add(value.span(), format!("`{key}` is {integer}"), format!("use {low} to {high}")).label(
-                    if integer.as_str().trim_start_matches('-').trim_matches('0').is_empty()
-                        || integer.as_str().starts_with('-')
-                    {
-                        "too small"
-                    } else {
-                        "too large"
-                    },
-                );
+                let digits = integer.as_str();
+                let small = digits.starts_with('-') || digits.trim_matches('0').is_empty();
+                let label = if small { "too small" } else { "too large" };
+                out_of_bounds(problems, key, value.span(), integer, bounds, label);
                 None
             }
         }
@@ -179,11 +174,10 @@ impl<'a> Reader<'a> {
         match (notation.parse)(text) {
             Ok(found) if bounds.contains(&found) => return Some(Spanned::new(value.span(), found)),
             Ok(found) => {
+                let label = if found < *bounds.start() { notation.below } else { notation.above };
                 let (low, high) = bounds.into_inner();
-                let message = format!("`{key}` is {}", (notation.format)(found));
-                let remedy = format!("use {} to {}", (notation.format)(low), (notation.format)(high));
-                let label = if found < low { notation.below } else { notation.above };
-                problems.add(value.span(), message, remedy).label(label);
+                let bounds = (notation.format)(low)..=(notation.format)(high);
+                out_of_bounds(problems, key, value.span(), (notation.format)(found), bounds, label);
             }
             Err(fault) => {
                 let (what, remedy) = fault.split_once("; ").unwrap_or((&fault, ""));
@@ -212,7 +206,8 @@ impl<'a> Reader<'a> {
         };
         let (low, high) = (f64::from(*bounds.start()) / 1000.0, f64::from(*bounds.end()) / 1000.0);
         if !(low..=high).contains(&number) {
-            problems.add(value.span(), format!("`{key}` is {number}"), format!("use {low} to {high}"));
+            let label = if number < low { "too small" } else { "too large" };
+            out_of_bounds(problems, key, value.span(), number, low..=high, label);
             return None;
         }
         #[allow(clippy::cast_possible_truncation, clippy::cast_sign_loss, reason = "it is within bounds of u32")]
@@ -340,6 +335,19 @@ struct Notation<T> {
     format: fn(T) -> String,
     below: &'static str,
     above: &'static str,
+}
+
+/// Notes that a number or a quantity is out of its bounds.
+fn out_of_bounds<T: Display>(
+    problems: &mut Problems,
+    key: &str,
+    span: Span,
+    found: impl Display,
+    bounds: RangeInclusive<T>,
+    label: &'static str,
+) {
+    let (low, high) = bounds.into_inner();
+    problems.add(span, format!("`{key}` is {found}"), format!("use {low} to {high}")).label(label);
 }
 
 /// The instruction to write a length of time; a bare number gets its unit.

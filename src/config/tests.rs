@@ -93,7 +93,7 @@ fn is_setting(line: &str) -> bool {
 }
 
 #[test]
-fn what_is_left_out_has_its_default() {
+fn an_omitted_key_has_its_default() {
     let source = r#"
         [[pool]]
         name = "here"
@@ -243,7 +243,7 @@ fn a_file_that_is_not_there_says_so() {
 }
 
 #[test]
-fn what_needs_a_restart_is_named() {
+fn a_change_that_needs_a_restart_is_named() {
     let path = Path::new("/srv/w/wharfinger.toml");
     let one = parse(path, "").unwrap();
     let other = parse(path, "store.path = \"other.db\"\n[server]\nlisten = \"127.0.0.1:1\"").unwrap();
@@ -305,7 +305,7 @@ enabled = false
 }
 
 #[test]
-fn all_that_is_wrong_with_ssh_machines_is_told_at_once() {
+fn all_mistakes_in_ssh_machines_are_reported_at_once() {
     let (_folder, loaded) = with_ssh(
         r#"
 key = "key"

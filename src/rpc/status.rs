@@ -660,7 +660,7 @@ mod tests {
     }
 
     #[test]
-    fn what_tonic_refuses_is_explained_and_ours_is_left_alone() {
+    fn a_refusal_of_tonic_is_explained_and_one_of_the_server_is_left_alone() {
         let large = explained(&Status::out_of_range("Error, decoded message length too large"), 1000).unwrap();
         assert_eq!((large.code(), reason(&large).as_str()), (Code::InvalidArgument, "MESSAGE_TOO_LARGE"));
         let broken = explained(&Status::internal("failed to decode Protobuf message"), 1000).unwrap();

@@ -96,7 +96,7 @@ async fn a_client_that_goes_away_while_it_waits_cancels_nothing() {
 }
 
 #[tokio::test]
-async fn a_stop_ends_a_waiting_call_with_a_word() {
+async fn a_stop_ends_a_waiting_call_with_unavailable() {
     let broker = broker(1, 1).await;
     let client = broker.client().await;
     active(&client, "a").await;
@@ -156,7 +156,7 @@ async fn a_watch_from_another_deployment_starts_again_and_an_unknown_lease_is_no
 }
 
 #[tokio::test]
-async fn what_was_committed_in_doubt_reaches_every_watcher() {
+async fn a_commit_in_doubt_reaches_every_watcher() {
     let broker = broker(1, 4).await;
     let client = broker.client().await;
     let lease = active(&client, "a").await;

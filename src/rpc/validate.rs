@@ -268,7 +268,7 @@ mod tests {
     }
 
     #[test]
-    fn durations_are_rounded_up_and_nonsense_is_told() {
+    fn durations_are_rounded_up_and_nonsense_is_refused() {
         assert_eq!(millis(&duration(0, 1)), Some(Millis(1)));
         assert_eq!(millis(&duration(1, 999_000_001)), Some(Millis(2000)));
         assert_eq!(millis(&duration(0, -1)), Some(Millis(-1)));

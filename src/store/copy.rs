@@ -624,7 +624,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn what_is_no_whole_dump_is_refused_and_nothing_written() {
+    async fn an_incomplete_dump_is_refused_and_nothing_written() {
         let mut text = Vec::new();
         dump(&full().await, &mut text).await.unwrap();
         let text = String::from_utf8(text).unwrap();

@@ -207,7 +207,7 @@ mod tests {
     }
 
     #[test]
-    fn it_is_a_file_of_its_own_that_others_cannot_read() {
+    fn the_audit_file_is_readable_by_its_owner_only() {
         let folder = tempfile::tempdir().unwrap();
         let at = |name: &str| folder.path().join(name);
         std::fs::write(at("wide"), "before\n").unwrap();

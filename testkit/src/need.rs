@@ -162,7 +162,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn what_is_missing_is_a_failure_where_it_is_required() {
+    fn a_missing_tool_is_a_failure_where_it_is_required() {
         assert_eq!(decide(Need::Moto, false, true, ""), Decision::Fail);
         assert_eq!(decide(Need::Moto, false, true, "postgresql"), Decision::Fail);
         assert_eq!(decide(Need::Moto, false, false, ""), Decision::Skip);
@@ -170,7 +170,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_left_out_is_skipped_also_where_it_is_installed() {
+    fn an_omitted_tool_is_skipped_also_where_it_is_installed() {
         for found in [false, true] {
             for required in [false, true] {
                 assert_eq!(decide(Need::Moto, found, required, "postgresql, moto"), Decision::Skip);

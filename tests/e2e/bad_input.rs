@@ -43,7 +43,7 @@ fn requests() {
 }
 
 #[test]
-fn a_holder_of_ten_megabytes_is_refused_and_disturbs_nobody() {
+fn a_holder_name_of_ten_megabytes_is_refused_and_disturbs_no_client() {
     let server = local();
     let runtime = tokio::runtime::Runtime::new().unwrap();
     let status = runtime.block_on(async {
@@ -68,7 +68,7 @@ fn a_holder_of_ten_megabytes_is_refused_and_disturbs_nobody() {
 }
 
 #[test]
-fn garbage_on_the_port_disturbs_nobody() {
+fn garbage_on_the_port_disturbs_no_client() {
     let server = local();
     for garbage in [
         &b"\x00\xff\xfe garbage \r\n\r\n"[..],

@@ -137,7 +137,7 @@ fn nothing_is_left(server: &Server, options: &[&str]) {
 }
 
 #[test]
-fn what_leaves_session_environment_and_user_ends_with_its_lease_on_an_ssh_host() {
+fn a_process_that_leaves_session_environment_and_user_ends_with_its_lease_on_an_ssh_host() {
     if skip("containment") || cgroup().is_none() {
         return;
     }
@@ -150,7 +150,7 @@ fn what_leaves_session_environment_and_user_ends_with_its_lease_on_an_ssh_host()
 }
 
 #[test]
-fn what_leaves_session_environment_and_user_ends_with_its_lease_on_this_machine() {
+fn a_process_that_leaves_session_environment_and_user_ends_with_its_lease_on_this_machine() {
     if skip("containment") || cgroup().is_none() {
         return;
     }
@@ -161,7 +161,7 @@ fn what_leaves_session_environment_and_user_ends_with_its_lease_on_this_machine(
 }
 
 #[test]
-fn what_a_working_copy_started_ends_with_the_copys_lease() {
+fn processes_of_a_working_copy_end_with_the_copys_lease() {
     if skip("containment") || cgroup().is_none() {
         return;
     }

@@ -7,7 +7,7 @@ use std::process::{Command, Stdio};
 
 /// Cargo builds into the folder that its user has chosen, and the script finds the program there.
 #[test]
-fn it_runs_with_another_folder_for_what_cargo_builds() {
+fn the_demo_runs_with_another_target_folder() {
     let folder = tempfile::tempdir().unwrap();
     let (bin, built, origin) = (folder.path().join("bin"), folder.path().join("built"), folder.path().join("origin"));
     for made in [&bin, &origin] {

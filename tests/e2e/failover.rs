@@ -362,7 +362,7 @@ fn a_leader_that_stops_hands_over_at_once() {
 
 /// A lease with a short TTL does not expire at a take-over, if its holder could not renew for lack of a leader.
 #[test]
-fn no_lease_expires_because_nobody_led() {
+fn no_lease_expires_for_the_time_without_a_leader() {
     let Some(cluster) = shared() else { return };
     let mut farm = Farm::start(cluster, 2);
     let leader = farm.leader();

@@ -174,8 +174,8 @@ fn builds_on_copies_live_through_every_fault_of_the_servers() {
 
 /// The next leader detects the fault itself: it breaks the lease, and the build runs on another host.
 #[test]
-fn a_host_that_dies_while_nobody_leads_is_missed_by_the_next_leader() {
-    if skip("failover_hosts::a_host_that_dies_while_nobody_leads_is_missed_by_the_next_leader") {
+fn a_host_that_dies_without_a_leader_is_found_lost_by_the_next_leader() {
+    if skip("failover_hosts::a_host_that_dies_without_a_leader_is_found_lost_by_the_next_leader") {
         return;
     }
     let Some(cluster) = Cluster::start() else { return };

@@ -97,16 +97,16 @@ struct Told {
 }
 
 #[test]
-fn nobody_is_broken_by_loss_load_or_a_pause() {
-    if skip("nobody_is_broken_by_loss_load_or_a_pause") {
+fn no_lease_is_broken_by_loss_load_or_a_pause() {
+    if skip("no_lease_is_broken_by_loss_load_or_a_pause") {
         return;
     }
     nobody_is_broken(if long() { LONG } else { SHORT });
 }
 
 #[test]
-fn nobody_is_broken_where_two_in_five_are_lost_and_all_are_late() {
-    if crate::sshd::skip("nobody_is_broken_where_two_in_five_are_lost_and_all_are_late") {
+fn no_lease_is_broken_where_two_in_five_packets_are_lost_and_all_are_late() {
+    if crate::sshd::skip("no_lease_is_broken_where_two_in_five_packets_are_lost_and_all_are_late") {
         return;
     }
     nobody_is_broken(if long() { BAD_LONG } else { BAD });

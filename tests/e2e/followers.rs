@@ -200,7 +200,7 @@ fn a_watch_goes_on_when_its_server_takes_over() {
 
 /// The leader is paused with calls that were passed on to it: their callers get an error, and find their leases with the next.
 #[test]
-fn a_call_that_was_passed_on_to_a_leader_that_hangs_is_told() {
+fn a_call_that_was_forwarded_to_a_leader_that_hangs_fails_with_unavailable() {
     let Some(cluster) = shared() else { return };
     let farm = Farm::start(cluster, 3);
     let leader = farm.leader();

@@ -57,7 +57,7 @@ fn list_describe_lease_watch_release() {
 }
 
 #[test]
-fn what_is_refused_says_which_field_and_why() {
+fn a_refusal_names_the_field_and_the_reason() {
     let server = local();
     let Some(refused) = call(&server, "Lease", r#"{"requestId":"","holder":"x"}"#) else { return };
     let told = String::from_utf8_lossy(&refused.stderr).to_string();

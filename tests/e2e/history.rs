@@ -154,7 +154,7 @@ pub(crate) fn hurt(farm: &mut Farm, cluster: &mut Cluster, fault: Fault) {
 }
 
 #[test]
-fn what_clients_were_told_stays_true_through_every_fault() {
+fn answers_to_clients_stay_true_through_every_fault() {
     let Some(mut cluster) = Cluster::start() else { return };
     let rounds = if std::env::var("WHARFINGER_LONG").is_ok_and(|long| long == "1") { 20 } else { 2 };
     let all: Vec<Fault> = (0..rounds).flat_map(|_| FAULTS).collect();

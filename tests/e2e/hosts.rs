@@ -84,8 +84,8 @@ fn a_wrong_host_key_is_never_trusted_and_the_lease_waits() {
 }
 
 #[test]
-fn a_wrong_key_is_told_and_the_lease_waits() {
-    if skip("a_wrong_key_is_told_and_the_lease_waits") {
+fn a_wrong_key_is_reported_and_the_lease_waits() {
+    if skip("a_wrong_key_is_reported_and_the_lease_waits") {
         return;
     }
     let a = Sshd::start();
@@ -173,8 +173,8 @@ fn a_host_dies_under_a_build_and_the_build_is_retried_on_the_other() {
 }
 
 #[test]
-fn a_watcher_is_told_of_the_break_with_its_cause() {
-    if skip("a_watcher_is_told_of_the_break_with_its_cause") {
+fn a_watcher_gets_the_break_with_its_cause() {
+    if skip("a_watcher_gets_the_break_with_its_cause") {
         return;
     }
     let mut a = Sshd::start();

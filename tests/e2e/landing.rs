@@ -33,7 +33,7 @@ fn stderr(output: &std::process::Output) -> String {
 }
 
 #[test]
-fn what_a_build_made_lands_and_is_told() {
+fn commits_of_a_build_land_and_are_reported() {
     let server = landing();
     let before = git(&server, &["rev-parse", "main"]);
     let build = "echo built >built.txt";

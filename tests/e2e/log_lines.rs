@@ -18,8 +18,8 @@ fn kinds(lines: &[Value]) -> Vec<&str> {
 }
 
 #[test]
-fn a_grep_for_a_lease_gives_its_story_in_the_words_of_the_trail() {
-    if skip("a_grep_for_a_lease_gives_its_story_in_the_words_of_the_trail") {
+fn a_grep_for_a_lease_gives_its_history_in_the_texts_of_its_events() {
+    if skip("a_grep_for_a_lease_gives_its_history_in_the_texts_of_its_events") {
         return;
     }
     let mut a = Sshd::start();

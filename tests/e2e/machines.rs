@@ -72,8 +72,8 @@ fn word(holds: bool) -> &'static str {
 
 /// The table of docs/operations.md is what this farm does.
 #[test]
-fn which_order_survives_what_is_what_the_documentation_says() {
-    if skip("which_order_survives_what_is_what_the_documentation_says") {
+fn each_order_survives_what_the_documentation_says() {
+    if skip("each_order_survives_what_the_documentation_says") {
         return;
     }
     let mut farm = farm(2);
@@ -150,8 +150,8 @@ fn which_order_survives_what_is_what_the_documentation_says() {
 }
 
 #[test]
-fn a_rolling_restart_breaks_each_lease_at_once_and_nobody_is_held_back() {
-    if skip("a_rolling_restart_breaks_each_lease_at_once_and_nobody_is_held_back") {
+fn a_rolling_restart_breaks_each_lease_at_once_and_the_brake_holds_none_back() {
+    if skip("a_rolling_restart_breaks_each_lease_at_once_and_the_brake_holds_none_back") {
         return;
     }
     let mut farm = farm(3);

@@ -34,7 +34,7 @@ fn memory(pid: u32) -> u64 {
 }
 
 #[test]
-fn one_event_is_told_to_every_watch_on_every_server() {
+fn one_event_reaches_every_watch_on_every_server() {
     let Some(cluster) = shared() else { return };
     let _alone = quiet();
     let long = std::env::var("WHARFINGER_LONG").is_ok_and(|long| long == "1");

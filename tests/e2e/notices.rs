@@ -165,8 +165,8 @@ fn an_announced_reboot_that_is_called_off_changes_nothing() {
 }
 
 #[test]
-fn what_is_called_off_while_the_broker_is_down_is_heard_after_its_restart() {
-    if skip("notices::what_is_called_off_while_the_broker_is_down_is_heard_after_its_restart") {
+fn a_notice_called_off_while_the_broker_is_down_is_read_after_its_restart() {
+    if skip("notices::a_notice_called_off_while_the_broker_is_down_is_read_after_its_restart") {
         return;
     }
     let mut scene = Scene::new();
@@ -179,8 +179,8 @@ fn what_is_called_off_while_the_broker_is_down_is_heard_after_its_restart() {
 }
 
 #[test]
-fn nobody_is_sent_to_an_idle_host_that_is_to_go() {
-    if skip("notices::nobody_is_sent_to_an_idle_host_that_is_to_go") {
+fn no_lease_is_granted_on_an_idle_host_that_is_to_go() {
+    if skip("notices::no_lease_is_granted_on_an_idle_host_that_is_to_go") {
         return;
     }
     let settings = Settings { ssh: "notice_file = \"/mnt/notice\"", ..Settings::default() };

@@ -178,7 +178,7 @@ fn an_old_operator_is_obeyed() {
 
 /// Each item is in CHANGELOG.md.
 #[test]
-fn what_breaks_for_an_old_client_is_what_the_changelog_lists() {
+fn the_changelog_lists_each_break_for_an_old_client() {
     let server = local();
     let old = OldClient::of(&server);
 

@@ -174,8 +174,8 @@ fn is_soon(name: &str, mut hurt: impl FnMut(&Sshd) -> Option<Loss>) {
 }
 
 #[test]
-fn a_hung_host_is_told_and_given_up_soon() {
-    if crate::sshd::skip("pace::a_hung_host_is_told_and_given_up_soon") {
+fn a_hung_host_is_reported_and_given_up_soon() {
+    if crate::sshd::skip("pace::a_hung_host_is_reported_and_given_up_soon") {
         return;
     }
     is_soon("hung", |sshd| {
@@ -185,8 +185,8 @@ fn a_hung_host_is_told_and_given_up_soon() {
 }
 
 #[test]
-fn a_black_hole_is_told_and_given_up_soon() {
-    if skip("pace::a_black_hole_is_told_and_given_up_soon") {
+fn a_black_hole_is_reported_and_given_up_soon() {
+    if skip("pace::a_black_hole_is_reported_and_given_up_soon") {
         return;
     }
     is_soon("black-holed", |sshd| Some(Loss::of_all(&[sshd.address])));

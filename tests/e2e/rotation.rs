@@ -87,14 +87,14 @@ impl World {
         let mut server = Server::prepared("w.db");
         server.address = server.address.replace("http://", "https://");
         for (directory, domain) in [("ca", "farm"), ("old", "farm"), ("next", "farm")] {
-            pki(&server, &["init", directory, "--domain", domain]);
+            server.pki(&["init", directory, "--domain", domain]);
         }
-        pki(&server, &["server", "ca", "--name", "127.0.0.1", "--for", "1h"]);
+        server.pki(&["server", "ca", "--name", "127.0.0.1", "--for", "1h"]);
         for (ca, name) in [("ca", "stays"), ("ca", "revoked"), ("old", "moves"), ("old", "builder")] {
-            pki(&server, &["client", ca, "--uri", &format!("spiffe://farm/{name}"), "--for", "1h"]);
+            server.pki(&["client", ca, "--uri", &format!("spiffe://farm/{name}"), "--for", "1h"]);
         }
-        pki(&server, &["client", "ca", "--uri", "spiffe://farm/spare", "--for", "1h"]);
-        pki(&server, &["revoke", "ca", "spare.pem"]);
+        server.pki(&["client", "ca", "--uri", "spiffe://farm/spare", "--for", "1h"]);
+        server.pki(&["revoke", "ca", "spare.pem"]);
         let both =
             ["ca", "next"].map(|ca| std::fs::read_to_string(server.folder.path().join(ca).join("ca.pem")).unwrap());
         std::fs::write(server.folder.path().join("both.pem"), both.concat()).unwrap();
@@ -304,7 +304,7 @@ impl World {
 
     /// Puts a new pair of an authority in the place of another, key first.
     fn renew(&self, args: &[&str], name: &str) {
-        pki(&self.server, &[args, &["--for", "2h", "--out", "again"]].concat());
+        self.server.pki(&[args, &["--for", "2h", "--out", "again"]].concat());
         for kind in ["key", "pem"] {
             std::fs::rename(self.path(&format!("again/{name}.{kind}")), self.path(&format!("{name}.{kind}"))).unwrap();
         }
@@ -317,11 +317,6 @@ fn signed<T>(by: &By, message: T) -> Request<T> {
         request.metadata_mut().insert("authorization", format!("Bearer {token}").parse().unwrap());
     }
     request
-}
-
-fn pki(server: &Server, args: &[&str]) {
-    let output = server.command(&[&["pki"], args].concat()).current_dir(server.folder.path()).output().unwrap();
-    assert!(output.status.success(), "{args:?}: {}", text(&output));
 }
 
 /// Leases and releases until it is stopped. Returns the leases.
@@ -354,7 +349,7 @@ fn flow(
 }
 
 #[test]
-fn what_may_live_loses_nothing_and_what_may_not_is_cut() {
+fn a_valid_connection_loses_nothing_and_an_invalid_one_is_cut() {
     let _alone = quiet();
     let mut world = World::prepared();
     let (first, second) = (Signer::p256("k1"), Signer::p256("k2"));
@@ -421,7 +416,7 @@ fn what_may_live_loses_nothing_and_what_may_not_is_cut() {
     world.exchange("the authority of clients", &[("certificate of an authority that goes", None)]);
     assert!(!world.enters("both.pem", &By::Pair("moves")) && world.enters("both.pem", &By::Pair("builder")));
 
-    pki(&world.server, &["revoke", "ca", "revoked.pem"]);
+    world.server.pki(&["revoke", "ca", "revoked.pem"]);
     world.exchange("the list of revoked certificates", &[("certificate that is revoked", None)]);
     assert!(!world.enters("both.pem", &By::Pair("revoked")) && world.enters("both.pem", &By::Pair("stays")));
 

@@ -247,8 +247,8 @@ fn a_resource_is_released_by_hand_and_runs_to_its_end() {
 }
 
 #[test]
-fn a_resource_is_recycled_by_hand_and_its_holder_is_told_why() {
-    if skip("seed::a_resource_is_recycled_by_hand_and_its_holder_is_told_why") {
+fn a_resource_is_recycled_by_hand_and_its_holder_sees_the_reason() {
+    if skip("seed::a_resource_is_recycled_by_hand_and_its_holder_sees_the_reason") {
         return;
     }
     let farm = one();

@@ -200,6 +200,13 @@ impl Server {
         self.command(args).output().unwrap()
     }
 
+    /// Makes certificates in the folder of the server.
+    pub(crate) fn pki(&self, args: &[&str]) -> Output {
+        let output = self.command(&[&["pki"], args].concat()).current_dir(self.folder.path()).output().unwrap();
+        assert!(output.status.success(), "{args:?}: {}", text(&output));
+        output
+    }
+
     /// Runs it and reads its JSON.
     pub(crate) fn json(&self, args: &[&str]) -> serde_json::Value {
         let mut all = vec!["--json"];

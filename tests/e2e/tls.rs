@@ -1,7 +1,7 @@
 //! A server with TLS, whose callers are known by their certificates.
 
 use crate::support::{LOCAL, Server, text};
-use std::process::{Command, Output, Stdio};
+use std::process::{Command, Stdio};
 
 /// The names that may call, and their roles.
 const AUTH: &str = r#"
@@ -22,16 +22,6 @@ fn settings(more: &str) -> String {
     )
 }
 
-/// Makes certificates in the folder of the server.
-fn pki(server: &Server, args: &[&str]) -> Output {
-    let folder = server.folder.path();
-    let mut command = server.command(&["pki"]);
-    command.args(args).current_dir(folder);
-    let output = command.output().unwrap();
-    assert!(output.status.success(), "{args:?}: {}", text(&output));
-    output
-}
-
 /// A command of the caller with the certificate `NAME.pem`.
 fn as_caller(server: &Server, name: &str, args: &[&str]) -> Command {
     let folder = server.folder.path();
@@ -47,12 +37,12 @@ fn as_caller(server: &Server, name: &str, args: &[&str]) -> Command {
 fn serving() -> Server {
     let mut server = Server::prepared("w.db");
     server.address = server.address.replace("http://", "https://");
-    pki(&server, &["init", "ca", "--domain", "farm"]);
-    pki(&server, &["server", "ca", "--name", "127.0.0.1", "--for", "1h"]);
+    server.pki(&["init", "ca", "--domain", "farm"]);
+    server.pki(&["server", "ca", "--name", "127.0.0.1", "--for", "1h"]);
     for name in ["spiffe://farm/ops", "spiffe://farm/agents/7", "spiffe://farm/agents/gone", "spiffe://farm/stranger"] {
-        pki(&server, &["client", "ca", "--uri", name, "--for", "1h"]);
+        server.pki(&["client", "ca", "--uri", name, "--for", "1h"]);
     }
-    pki(&server, &["revoke", "ca", "gone.pem"]);
+    server.pki(&["revoke", "ca", "gone.pem"]);
     server.configure(&settings(""), LOCAL);
     server.spawn();
     server.wait("the server to answer", || {
@@ -98,14 +88,14 @@ fn a_certificate_that_is_revoked_is_cut_and_one_that_is_renewed_is_used() {
     let watch =
         |name: &str| as_caller(&server, name, &["watch"]).stdout(Stdio::null()).stderr(Stdio::null()).spawn().unwrap();
     let (mut gone, mut stays) = (watch("7"), watch("ops"));
-    pki(&server, &["revoke", "ca", "7.pem"]);
+    server.pki(&["revoke", "ca", "7.pem"]);
     server.wait("the connection to be cut", || server.log().contains("a connection is cut").then_some(()));
     let refused = as_caller(&server, "7", &["ls"]).output().unwrap();
     assert_eq!(refused.status.code(), Some(69), "{}", text(&refused));
     assert!(stays.try_wait().unwrap().is_none(), "an operator goes on watching");
     // The pair is renewed, key and certificate one after the other.
     let folder = server.folder.path();
-    pki(&server, &["server", "ca", "--name", "127.0.0.1", "--for", "2h", "--out", "again"]);
+    server.pki(&["server", "ca", "--name", "127.0.0.1", "--for", "2h", "--out", "again"]);
     for name in ["127.0.0.1.key", "127.0.0.1.pem"] {
         std::fs::rename(folder.join("again").join(name), folder.join(name)).unwrap();
     }
@@ -124,8 +114,8 @@ fn a_certificate_that_is_revoked_is_cut_and_one_that_is_renewed_is_used() {
 #[test]
 fn mistakes_of_tls_are_found_before_the_server_starts() {
     let server = Server::prepared("w.db");
-    pki(&server, &["init", "ca", "--domain", "farm"]);
-    pki(&server, &["server", "ca", "--name", "127.0.0.1"]);
+    server.pki(&["init", "ca", "--domain", "farm"]);
+    server.pki(&["server", "ca", "--name", "127.0.0.1"]);
     let check = |head: &str| {
         server.configure(head, LOCAL);
         server.cli(&["check-config", server.config().to_str().unwrap()])

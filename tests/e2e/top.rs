@@ -141,7 +141,7 @@ fn a_terminal_shows_a_dead_host_its_life_and_what_became_of_its_lease() {
 
 /// Without a terminal it says what to use.
 #[test]
-fn without_a_terminal_it_says_what_to_use() {
+fn without_a_terminal_top_names_the_verbs_to_use() {
     let server = crate::support::Server::start("");
     let refused = server.cli(&["top"]);
     assert_eq!(refused.status.code(), Some(65), "{}", text(&refused));

@@ -205,9 +205,6 @@ fn each_script_has_a_contract_at_its_head() {
 /// Folders whose comments follow the rule of CONTRIBUTING.md.
 const PLAIN: [&str; 10] = ["adapters", "benches", "client", "core", "jwt", "src", "testkit", "tests", "tls", "types"];
 
-/// Folders in these whose comments are still to be written anew. The list shrinks.
-const NOT_YET_PLAIN: [&str; 1] = ["tests/sim"];
-
 /// Beginnings of comments that have no subject, or one that is not a noun of the field.
 const BAD_STARTS: [&str; 9] =
     ["So many", "So long", "What ", "Who ", "Whose ", "As whom", "Whether what", "Told ", "Whoever "];
@@ -243,15 +240,11 @@ fn prose_fault(comment: &str, doc: bool, first: bool) -> Option<String> {
 
 #[test]
 fn clean_folders_stay_in_plain_english() {
-    let root = Path::new(env!("CARGO_MANIFEST_DIR"));
     let mut faults = Vec::new();
     let mut checked = 0;
     for place in PLAIN {
         let texts = sources(place).into_iter().chain(files(place, "sh"));
         for (path, text) in texts.filter(|(path, _)| !is_generated(path)) {
-            if NOT_YET_PLAIN.iter().any(|folder| path.starts_with(root.join(folder))) {
-                continue;
-            }
             let sign = if path.extension().is_some_and(|e| e == "sh") { "#" } else { "//" };
             let mut inside = false;
             for (number, line) in text.lines().enumerate() {
@@ -272,6 +265,51 @@ fn clean_folders_stay_in_plain_english() {
     }
     assert!(checked > 5000, "{checked} comments were checked");
     assert!(faults.is_empty(), "{}", faults.join("\n"));
+}
+
+/// Beginnings of test names without a subject.
+const RIDDLES: [&str; 7] = ["what_", "who_", "whoever_", "whatever_", "which_", "they_", "it_"];
+
+/// The fault of a test's name, if it has one.
+fn name_fault(name: &str) -> Option<String> {
+    if let Some(start) = RIDDLES.iter().find(|start| name.starts_with(**start)) {
+        return Some(format!("begins with {start:?}; begin with the subject"));
+    }
+    let words = name.replace('_', " ");
+    let hiding = HIDING.iter().chain(["can not", "told"].iter()).find(|hiding| has_words(&words, hiding));
+    hiding.map(|hiding| format!("has {hiding:?}; name the party, and use a verb of the field"))
+}
+
+/// The names of the tests in a source, with their lines.
+fn tests_of(text: &str) -> impl Iterator<Item = (usize, &str)> {
+    let mut marked = false;
+    text.lines().enumerate().filter_map(move |(number, line)| {
+        let line = line.trim_start();
+        if line.starts_with("#[test]") || line.starts_with("#[tokio::test") {
+            marked = true;
+        }
+        let (before, after) = line.split_once("fn ").filter(|_| marked && !line.starts_with(['#', '/']))?;
+        let head = before.split_whitespace().all(|word| matches!(word, "pub" | "async"));
+        marked = false;
+        head.then(|| (number + 1, after.split('(').next().unwrap_or(after)))
+    })
+}
+
+#[test]
+fn names_of_tests_state_the_behaviour() {
+    let (mut names, mut faults) = (0, Vec::new());
+    for (path, text) in PLAIN.into_iter().flat_map(sources) {
+        for (line, name) in tests_of(&text) {
+            names += 1;
+            faults.extend(name_fault(name).map(|fault| format!("{}:{line}: {name} {fault}", path.display())));
+        }
+    }
+    assert!(names > 1500, "{names} names were read");
+    assert!(faults.is_empty(), "{}", faults.join("\n"));
+    for riddle in ["what_is_kept_is_kept", "they_stay", "an_end_is_told", "a_pause_expires_nobody", "it_can_not_be"] {
+        assert!(name_fault(riddle).is_some(), "{riddle}");
+    }
+    assert_eq!(name_fault("a_paused_broker_expires_no_lease"), None);
 }
 
 #[test]
@@ -309,4 +347,43 @@ fn the_maps_name_files_that_exist() {
         }
         assert!(named > 5, "{folder}/README.md names {named} files");
     }
+}
+
+/// Each step of the life of a lease names its files, and no step names a file of another.
+#[test]
+fn the_life_of_a_lease_names_each_file_once() {
+    let root = Path::new(env!("CARGO_MANIFEST_DIR"));
+    let text = std::fs::read_to_string(root.join("docs/ARCHITECTURE.md")).unwrap();
+    let (_, rest) = text.split_once("## The life of one lease").unwrap();
+    let (life, _) = rest.split_once("## Map").unwrap();
+    let mut named = std::collections::BTreeMap::new();
+    let mut step = 0;
+    for line in life.lines() {
+        if line.starts_with(|c: char| c.is_ascii_digit()) {
+            step += 1;
+        }
+        for name in line.split('`').skip(1).step_by(2).filter(|name| name.ends_with(".rs")) {
+            let places = [name.into(), format!("src/{name}"), name.replacen("core/", "core/src/", 1)];
+            assert!(places.iter().any(|place| root.join(place).is_file()), "step {step} names {name}");
+            let first = *named.entry(name).or_insert(step);
+            assert_eq!(first, step, "{name} is of two steps");
+        }
+    }
+    assert!(step > 8 && named.len() > 12, "{step} steps, {} files", named.len());
+}
+
+/// The glossary has each noun once, in order of the alphabet, and code or comments use it.
+#[test]
+fn the_glossary_has_each_noun_once_and_the_code_uses_it() {
+    let root = Path::new(env!("CARGO_MANIFEST_DIR"));
+    let page = std::fs::read_to_string(root.join("docs/glossary.md")).unwrap();
+    let rows = page.lines().filter(|line| line.starts_with("| ") && !line.starts_with("| noun"));
+    let nouns: Vec<&str> = rows.map(|row| row.split('|').nth(1).unwrap().trim()).collect();
+    assert!(nouns.len() > 40, "{nouns:?}");
+    assert!(nouns.is_sorted_by(|a, b| a < b), "in order, and each once: {nouns:?}");
+    let texts: String =
+        ["adapters", "core/src", "src"].into_iter().flat_map(sources).map(|(_, text)| text.to_lowercase()).collect();
+    let words: std::collections::BTreeSet<&str> = texts.split(|c: char| !c.is_ascii_alphabetic()).collect();
+    let unused: Vec<_> = nouns.iter().filter(|noun| !noun.split(' ').all(|word| words.contains(word))).collect();
+    assert!(unused.is_empty(), "no code uses {unused:?}");
 }

@@ -63,7 +63,7 @@ fn the_client_library_brings_no_server_and_no_generator() {
 }
 
 #[test]
-fn what_is_published_has_a_complete_manifest_and_needs_nothing_private() {
+fn a_published_crate_has_a_complete_manifest_and_needs_nothing_private() {
     let metadata = cargo(&["metadata", "--offline", "--no-deps", "--format-version", "1"]);
     let metadata: Value = serde_json::from_str(&metadata).unwrap();
     let packages = metadata["packages"].as_array().unwrap();

@@ -62,7 +62,7 @@ fn the_unit_is_a_sandbox() {
 
 /// The manifests are what Kubernetes takes, and image, compose file, manifests and configurations agree with each other.
 #[test]
-fn what_is_for_containers_fits_together() {
+fn the_files_for_containers_fit_together() {
     let venv = std::env::var_os("WHARFINGER_VENV").map_or_else(|| root().join("target/venv"), PathBuf::from);
     let python = venv.join("bin/python");
     let there = Command::new(&python).args(["-c", "import kubernetes_validate"]).output();

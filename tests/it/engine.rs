@@ -210,7 +210,7 @@ async fn a_cleaning_ends_the_preparation_that_still_runs() {
 }
 
 #[tokio::test]
-async fn what_the_request_did_wrong_fails_it_and_taints_nothing() {
+async fn a_fault_of_the_request_fails_it_and_taints_nothing() {
     let world = world(pool(1, 1)).await;
     world.fake.fail_next(Call::Prepare, Failure::request("REF_NOT_FOUND", "no such branch"));
     let first = world.lease("first").await;
@@ -234,7 +234,7 @@ async fn a_dud_sends_the_lease_to_another_resource() {
 }
 
 #[tokio::test]
-async fn unreachable_is_told_as_doubt_and_becomes_a_break_by_evidence() {
+async fn an_unreachable_host_is_in_doubt_and_becomes_a_break_by_evidence() {
     let world = world(pool(1, 1)).await;
     let first = world.lease("first").await;
     let active = world.active(first).await;
@@ -265,7 +265,7 @@ async fn a_store_that_fails_loses_nothing_that_was_acknowledged() {
 }
 
 #[tokio::test]
-async fn what_an_operator_asked_for_is_in_the_trail_though_it_changed_nothing() {
+async fn an_order_of_an_operator_is_in_the_trail_though_it_changed_nothing() {
     let world = world(pool(1, 1)).await;
     let lease = world.active(world.lease("one").await).await;
     let resource = lease.assignment().unwrap().resource;
@@ -282,7 +282,7 @@ async fn what_an_operator_asked_for_is_in_the_trail_though_it_changed_nothing() 
 }
 
 #[tokio::test]
-async fn what_was_under_way_goes_on_after_a_restart() {
+async fn operations_under_way_continue_after_a_restart() {
     let world = world(pool(1, 1)).await;
     world.fake.hold(Call::Provision);
     let first = world.lease("first").await;
@@ -311,7 +311,7 @@ async fn what_was_under_way_goes_on_after_a_restart() {
 
 /// A call that a recovery has ended may have its note in the mailbox still.
 #[tokio::test]
-async fn a_note_that_nobody_waits_for_any_more_is_not_taken() {
+async fn a_note_of_an_ended_call_is_refused() {
     let world = world(pool(1, 1)).await;
     world.fake.hold(Call::Provision);
     world.lease("first").await;

@@ -1,9 +1,9 @@
-//! The outside world: what adapters are asked to do, what really is the case, and how the two come apart.
+//! The outside world: the calls to adapters, the true state of the resources, and the differences between the two.
 //!
-//! Calls are run as the server's executor runs them: a call that is under way is not begun twice, a clean-up ends the
-//! preparation of its lease, a destroy or repair ends all that runs on its resource, and each call brings one answer
-//! back. A call counts as under way until its answer is committed: a recovery keeps those that the recovered core names,
-//! and ends the others and all checks and probes.
+//! Calls run as in the server's executor. A call that is under way is not begun twice. A clean-up ends the preparation of
+//! its lease. A destroy or repair ends all calls on its resource. Each call brings one answer. A call is under way until
+//! its answer is committed. A recovery keeps the calls that the recovered core names, except checks and probes, and ends
+//! the others.
 
 use crate::pools;
 use crate::rng::Rng;
@@ -13,17 +13,17 @@ use wharfinger_core::{
     Blame, CallFailure, Effect, Input, LeaseId, Made, Millis, Op, Prepared, ResourceId, Timestamp, Verdict, Work,
 };
 
-/// One operation, as the executor tells them apart.
+/// One operation, as the executor identifies it.
 pub(crate) type Key = (ResourceId, Option<LeaseId>, Op);
 
-/// Whose executor: a life of a server from one recovery to the next.
+/// The executor of one life of a server, from one recovery to the next.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Debug, Default)]
 pub(crate) struct Caller {
-    /// The epoch that it leads with.
+    /// The epoch of its lead.
     pub(crate) epoch: u64,
-    /// No two are the same.
+    /// Unique number.
     pub(crate) life: u64,
-    /// It reaches nothing and nobody: its own network is down.
+    /// The executor's own network is down: it reaches no resource.
     pub(crate) blind: bool,
 }
 
@@ -33,20 +33,20 @@ pub(crate) enum Condition {
     Mangled {
         repairable: bool,
     },
-    /// Something outside of any lease spoils it again and again: checks see nothing, and no preparation works.
+    /// A cause outside of any lease spoils the resource again and again. Checks do not see it, and each preparation fails.
     Spoilt,
     Silent,
     Dead,
 }
 
-/// What really is the case with a resource.
+/// The true state of a resource.
 struct Truth {
     condition: Condition,
     item: Option<Arc<str>>,
     host: Option<ResourceId>,
-    /// When it was last other than alive.
+    /// Latest time at which it was other than alive.
     bad_at: Option<Timestamp>,
-    /// Checks in a row that got lost though it was alive: never enough to prove anything.
+    /// Consecutive checks that were lost while it was alive. They stay too few to prove anything.
     lost: u32,
 }
 
@@ -55,9 +55,9 @@ enum Plan {
     Works,
     Fails(Blame),
     Stalls,
-    /// The answer to a check gets lost on the way.
+    /// The answer to a check is lost in transit.
     Lost,
-    /// A check says that all is well, whatever is the case.
+    /// A check reports a pass in any state.
     Lies,
 }
 
@@ -67,11 +67,11 @@ struct Call {
     effect: Effect,
     plan: Plan,
     number: u64,
-    /// It is over, and its answer is not committed yet.
+    /// The call has ended, and its answer is not committed yet.
     answered: bool,
 }
 
-/// How hostile a run is.
+/// Rates of the faults of a run.
 #[derive(Clone, Copy)]
 pub(crate) struct Weather {
     pub(crate) faults: bool,
@@ -83,41 +83,41 @@ pub(crate) struct Things {
     truth: BTreeMap<ResourceId, Truth>,
     /// Machines that are switched off.
     off: BTreeSet<Arc<str>>,
-    /// Machines that come and go, a second and a half each.
+    /// Machines that come and go, with a period of three seconds.
     flapping: BTreeSet<ResourceId>,
-    /// Until then these machines can't be reached, all at once.
+    /// These machines cannot be reached until then, all at once.
     dark: Option<(Timestamp, BTreeSet<ResourceId>)>,
     clock: Timestamp,
     running: BTreeMap<(u64, Key), Call>,
     next: u64,
-    /// What the calls of a process that died still do, and when.
+    /// Late effects of the calls of a dead process, with their times.
     strays: Vec<(Timestamp, Effect)>,
-    /// The token that stands in the fence of a slot.
+    /// The token in the fence of each slot.
     fences: BTreeMap<(ResourceId, u32), u64>,
-    /// What was once launched and is gone: its token brings back nothing else.
+    /// Launches that are gone: their tokens bring back nothing else.
     spent: BTreeSet<ResourceId>,
     launched_at: BTreeMap<ResourceId, Timestamp>,
-    /// When last a call was made by one who reaches nobody.
+    /// Latest time at which an executor without a network made a call.
     blind_at: Option<Timestamp>,
     /// Leases whose preparation failed by their own fault.
     pub(crate) blamed: BTreeSet<LeaseId>,
 }
 
-/// What a started call brings about later.
+/// Later results of a call that has started.
 pub(crate) struct Started {
     pub(crate) key: Key,
     pub(crate) number: u64,
     pub(crate) at: Timestamp,
-    /// Answers of calls that were ended for it.
+    /// Answers of the calls that were ended for it.
     pub(crate) cancelled: Vec<Input>,
 }
 
 impl Things {
-    /// Begins a call; `None`: it is under way already.
+    /// Begins a call; `None` if it is under way already.
     ///
     /// # Errors
     ///
-    /// Two holders' work on one slot.
+    /// Work of two holders on one slot.
     pub(crate) fn start(
         &mut self,
         now: Timestamp,
@@ -134,7 +134,7 @@ impl Things {
         self.land(now);
         let cancelled = self.end_before(now, caller, &effect, rng);
         self.alone_on_slot(caller, &effect)?;
-        // What is bought goes by steps of its own (`provider.rs`), and does nothing here.
+        // A call on a bought machine proceeds by steps of its own (`provider.rs`), and does nothing here.
         let bought = is_bought(&effect);
         let plan = if bought { Plan::Stalls } else { self.plan(&effect, weather, rng) };
         let (takes, limit) = (Millis(rng.between(10, 3000)), if bought { Millis(1) } else { effect.timeout });
@@ -147,7 +147,7 @@ impl Things {
         Ok(Some(Started { key, number, at, cancelled }))
     }
 
-    /// Ends what must not run beside it; half of that had done its work already.
+    /// Ends the calls that must not run beside this one. Half of them have done their work.
     fn end_before(&mut self, now: Timestamp, caller: Caller, effect: &Effect, rng: &mut Rng) -> Vec<Input> {
         let ends = |(life, key): &&(u64, Key)| {
             *life == caller.life
@@ -170,8 +170,8 @@ impl Things {
         answers
     }
 
-    /// Invariant 1, as it looks from outside: no two holders' work on one slot at once. A server that was deposed may not
-    /// know it yet; then the fence keeps its work off, if the new one's token is greater.
+    /// Invariant 1, seen from outside: work of two holders never shares a slot. A deposed server may not know of its end
+    /// yet. Then the fence refuses its work, if the token of its successor is greater.
     fn alone_on_slot(&self, caller: Caller, effect: &Effect) -> Result<(), String> {
         let slot = |work: &Work| match work {
             Work::Prepare(lease) | Work::Clean(lease) => lease.assignment().map(|hold| (lease.id, *hold)),
@@ -208,7 +208,7 @@ impl Things {
                         Plan::Fails(Blame::Provider)
                     }
                     60..80 if weather.lies => Plan::Lies,
-                    // Never twice in a row: evidence is not made of noise.
+                    // Checks are never lost twice in a row: noise must not become evidence.
                     100..180 if truth.lost == 0 => {
                         truth.lost = 1;
                         Plan::Lost
@@ -231,7 +231,7 @@ impl Things {
         }
     }
 
-    /// The call is over: what it changed, and its answer; `None` if it was ended before, or its process died.
+    /// Ends a call: its changes, and its answer. `None` if the call was ended before, or if its process died.
     pub(crate) fn finish(&mut self, now: Timestamp, life: u64, key: Key, number: u64) -> Option<Input> {
         if self.number_of(life, key) != Some(number) {
             return None;
@@ -316,18 +316,18 @@ impl Things {
         })
     }
 
-    /// A call that is under way on what is bought.
+    /// A call that is under way on a bought machine.
     pub(crate) fn buys(&self, life: u64, key: Key, number: u64) -> Option<Effect> {
         let call = self.running.get(&(life, key)).filter(|call| call.number == number && !call.answered)?;
         is_bought(&call.effect).then(|| call.effect.clone())
     }
 
-    /// The number of the call that this is about.
+    /// The number of the call that this input is about.
     pub(crate) fn number_of(&self, life: u64, key: Key) -> Option<u64> {
         self.running.get(&(life, key)).filter(|call| !call.answered).map(|call| call.number)
     }
 
-    /// A call on what is bought is over: its answer.
+    /// The answer of a call on a bought machine, which has ended.
     pub(crate) fn bought(
         &mut self,
         now: Timestamp,
@@ -352,21 +352,21 @@ impl Things {
         })
     }
 
-    /// What a call does to the world, whether or not anybody hears of it.
+    /// The effect of a call on the world, also if its answer is lost.
     fn change(&mut self, now: Timestamp, effect: &Effect, plan: Plan) {
         if plan != Plan::Works {
             return;
         }
         let id = effect.resource.id;
         match &effect.work {
-            // The same token brings the same one, and that is gone.
+            // The same token brings the same machine, which is gone.
             Work::Provision(_) if self.spent.contains(&id) => {}
             Work::Provision(_) => {
                 self.launched_at.entry(id).or_insert(now);
                 let item = effect.resource.item.clone();
                 let host = effect.host.as_ref().map(|host| host.id);
                 let fresh = Truth { condition: Condition::Alive, item, host, bad_at: None, lost: 0 };
-                // By its number it is the same one, if it was made before.
+                // The number identifies the machine, if it was made before.
                 self.truth.entry(id).or_insert(fresh);
             }
             Work::Repair if self.condition(id) == Some(Condition::Spoilt) => {}
@@ -385,14 +385,14 @@ impl Things {
         }
     }
 
-    /// Whether a later lease has the slot: then nothing is done for this one.
+    /// Whether a later lease has the slot: then this lease gets no work.
     fn fenced(&self, effect: &Effect) -> bool {
         let (Work::Prepare(lease) | Work::Clean(lease)) = &effect.work else { return false };
         let Some(hold) = lease.assignment() else { return false };
         self.fences.get(&(hold.resource, hold.slot)).is_some_and(|stands| *stands > hold.token)
     }
 
-    /// The call that this answers or notes, from its start until its answer is committed.
+    /// The call of this answer or note, from its start until its answer is committed.
     fn call_of(&self, life: u64, input: &Input) -> Option<Key> {
         let key = match input {
             Input::Provisioned { resource, op, .. }
@@ -415,7 +415,7 @@ impl Things {
         self.call_of(life, input).is_some()
     }
 
-    /// This is committed: if it was the answer of a call, that is no longer under way.
+    /// Records the commit of an input. If it was the answer of a call, the call is no longer under way.
     pub(crate) fn settle(&mut self, life: u64, input: &Input) {
         if let Some(key) = self.call_of(life, input)
             && self.running.get(&(life, key)).is_some_and(|call| call.answered)
@@ -424,9 +424,9 @@ impl Things {
         }
     }
 
-    /// After a recovery of this life's broker: what the recovered core names goes on, except checks and probes. The other calls
-    /// are ended, half of which had done their work. Returns the number of calls that go on, and the numbers of those that were
-    /// ended.
+    /// Recovery of this life's broker. Calls that the recovered core names continue, except checks and probes. The others
+    /// are ended; half of them have done their work. Returns the number of calls that continue, and the numbers of the
+    /// ended calls.
     pub(crate) fn recovered(&mut self, now: Timestamp, life: u64, named: &[Effect], rng: &mut Rng) -> (u64, Vec<u64>) {
         let question = |effect: &Effect| matches!(effect.work, Work::Check | Work::Probe);
         let named: BTreeSet<Key> = named.iter().filter(|effect| !question(effect)).map(key_of).collect();
@@ -449,7 +449,7 @@ impl Things {
         (kept, over)
     }
 
-    /// The process that ran the calls died: nobody hears of them, but half of them had done their work.
+    /// Ends the calls of a process that died. Their answers are lost, but half of them have done their work.
     pub(crate) fn process_died(&mut self, now: Timestamp, rng: &mut Rng) {
         for call in std::mem::take(&mut self.running).into_values() {
             if !call.answered && rng.chance(500) {
@@ -458,7 +458,7 @@ impl Things {
         }
     }
 
-    /// One of several did. What its calls had sent on their way may also be done later. Says which calls are over.
+    /// Ends the calls of one of several processes. Their effects in transit may also arrive later. Returns the ended calls.
     pub(crate) fn one_died(&mut self, now: Timestamp, life: u64, rng: &mut Rng) -> Vec<u64> {
         self.land(now);
         let keys: Vec<(u64, Key)> = self.running.keys().filter(|(own, _)| *own == life).copied().collect();
@@ -476,7 +476,7 @@ impl Things {
         over
     }
 
-    /// What strayed for a while is done now.
+    /// Applies the effects that were delayed.
     fn land(&mut self, now: Timestamp) {
         let (due, later) = std::mem::take(&mut self.strays).into_iter().partition(|(at, _)| *at <= now);
         self.strays = later;
@@ -489,7 +489,7 @@ impl Things {
         }
     }
 
-    /// What is launched, has no record and is older than any launch takes is nobody's, and goes.
+    /// Removes a launched resource that has no record and is older than any launch.
     pub(crate) fn sweep(&mut self, now: Timestamp, recorded: impl Fn(ResourceId) -> bool) {
         self.land(now);
         let old = now.before(Millis::secs(60));
@@ -504,7 +504,7 @@ impl Things {
         }
     }
 
-    /// What is the case with a resource; `None`: there is no such thing.
+    /// The true state of a resource; `None` if it does not exist.
     pub(crate) fn condition(&self, id: ResourceId) -> Option<Condition> {
         let truth = self.truth.get(&id)?;
         let off = truth.item.as_ref().is_some_and(|item| self.off.contains(item));
@@ -534,7 +534,7 @@ impl Things {
         }
     }
 
-    /// Whether it, or what it lies on, was other than alive within this time.
+    /// Whether it, or its host, was other than alive within this time.
     pub(crate) fn was_bad(&self, id: ResourceId, now: Timestamp, within: Millis) -> bool {
         let Some(truth) = self.truth.get(&id) else { return true };
         self.blind_at.is_some_and(|at| at.after(within) >= now)
@@ -544,7 +544,7 @@ impl Things {
             || truth.host.is_some_and(|host| self.was_bad(host, now, within))
     }
 
-    /// It comes and goes from now on, or no more.
+    /// Makes it come and go from now on, or ends that.
     pub(crate) fn flap(&mut self, now: Timestamp, id: ResourceId, flaps: bool) {
         if flaps {
             self.flapping.insert(id);
@@ -556,13 +556,13 @@ impl Things {
         }
     }
 
-    /// Something that they share fails: none of these machines can be reached for a while.
+    /// A shared part fails: none of these machines can be reached for a while.
     pub(crate) fn darken(&mut self, now: Timestamp, until: Timestamp, which: BTreeSet<ResourceId>) {
         self.lighten(now, true);
         self.dark = Some((until, which));
     }
 
-    /// What they share works again, if it is time.
+    /// The shared part works again, once its time has come.
     pub(crate) fn lighten(&mut self, now: Timestamp, at_once: bool) {
         if !self.dark.as_ref().is_some_and(|(until, _)| at_once || *until <= now) {
             return;
@@ -574,7 +574,7 @@ impl Things {
         }
     }
 
-    /// All is switched on and answers again; what is dead or mangled stays so.
+    /// All resources are switched on and answer again. Dead or mangled ones stay so.
     pub(crate) fn heal(&mut self, now: Timestamp) {
         self.strays.iter_mut().for_each(|(at, _)| *at = now.min(*at));
         self.land(now);
@@ -595,7 +595,7 @@ impl Things {
         self.truth.keys().copied().collect()
     }
 
-    /// Things that were made by no word of a host: each must have a record.
+    /// Resources that were made without a request of a host. Each must have a record.
     pub(crate) fn launched(&self) -> Vec<ResourceId> {
         self.truth.iter().filter(|(_, truth)| truth.host.is_none()).map(|(id, _)| *id).collect()
     }
@@ -635,7 +635,7 @@ fn answered(effect: &Effect, verdict: Result<Verdict, CallFailure>) -> Input {
     }
 }
 
-/// A call that did not work; one that could not even be made on its resource is a verdict, for a check.
+/// A call that failed. For a check, a call that could not even be made on its resource is a verdict.
 fn failed(effect: &Effect, failure: CallFailure) -> Input {
     let unreachable = matches!(effect.work, Work::Check | Work::Probe) && failure.blame == Blame::Resource;
     let silent = || Verdict::Unreachable { reason: "SIMULATED", detail: failure.reason.to_string() };

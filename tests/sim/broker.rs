@@ -1,4 +1,4 @@
-//! The broker under test: the very cycle of the server over a store in memory, with a log of what was really stored.
+//! The broker under test: the server's own cycle over a store in memory, with a log of the batches that were stored.
 
 use crate::follower::Follower;
 use std::collections::VecDeque;
@@ -9,13 +9,13 @@ use wharfinger::engine::{Cycle, Message, SubmitError, Turn, TurnError};
 use wharfinger::store::{Changes, CommitError, Epoch, EventQuery, Fault, MemoryStore, Store, StoreError, StoredEvent};
 use wharfinger_core::{Batch, Core, Input, Limits, Millis, PoolConfig, Reply, Revision, Snapshot, Timestamp};
 
-/// An answer as the one who asked gets it; `None`: the broker died over it.
+/// An answer as its caller gets it; `None` if the broker died before.
 pub(crate) type Answered = Option<Result<Reply, SubmitError>>;
 
-/// Ended leases are kept for so long, so that a run sees them go.
+/// Time for which ended leases are kept. It is short, so that a run sees them forgotten.
 pub(crate) const RETENTION: Millis = Millis::secs(90);
 
-/// A store that knows which of the commits were stored, also of those that said nothing.
+/// A store that knows which commits were stored, also of commits without an answer.
 pub(crate) struct Recorder {
     inner: MemoryStore,
     log: Mutex<Log>,
@@ -64,11 +64,11 @@ impl Store for Recorder {
     }
 }
 
-/// How a turn ended.
+/// The end of a turn.
 pub(crate) enum Outcome {
-    /// It was committed; nothing has left yet.
+    /// The turn was committed, and no answer has left.
     Committed(Turn, Vec<oneshot::Receiver<Result<Reply, SubmitError>>>),
-    /// The commit failed: these answers left, and the broker has recovered. The batch is what the recovery changed.
+    /// The commit failed: these answers left, and the broker has recovered. The batch has the changes of the recovery.
     Recovered { answers: Vec<Answered>, batch: Batch, again: Vec<Input> },
 }
 
@@ -88,7 +88,7 @@ impl Broker {
         Limits { retention: RETENTION, patience: Millis::ZERO, ..Limits::default() }
     }
 
-    /// Starts a process on what is stored; `None` if the store failed it.
+    /// Starts a process on the stored state; `None` if the store failed.
     pub(crate) fn start(&mut self, pools: &[PoolConfig], now: Timestamp) -> Option<Batch> {
         let store: Arc<dyn Store> = self.store.clone();
         let (cycle, batch) = ready(Cycle::start(store, pools.to_vec(), Self::limits(), now)).ok()?;
@@ -96,7 +96,7 @@ impl Broker {
         Some(batch)
     }
 
-    /// The process dies: memory is gone.
+    /// Ends the process; its memory is lost.
     pub(crate) fn die(&mut self) {
         self.cycle = None;
     }
@@ -119,7 +119,7 @@ impl Broker {
         std::mem::take(&mut self.store.log().stored)
     }
 
-    /// Another server follows.
+    /// Adds a server that follows.
     pub(crate) fn follow(&mut self, pools: &[PoolConfig]) {
         self.follower.look(&self.store.inner, pools, Self::limits());
     }
@@ -136,7 +136,7 @@ impl Broker {
         self.cycle.as_ref().expect("asked only while it is up").core()
     }
 
-    /// One turn over these inputs, each with somebody who waits for its answer.
+    /// One turn over these inputs, each with a caller that waits for its answer.
     pub(crate) fn turn(&mut self, now: Timestamp, inputs: Vec<Input>) -> Outcome {
         let cycle = self.cycle.as_mut().expect("turned only while it is up");
         let mut receivers = Vec::new();
@@ -166,7 +166,7 @@ impl Broker {
     }
 }
 
-/// The store in memory never makes anybody wait.
+/// Polls a future once. The store in memory is always ready.
 pub(crate) fn ready<F: Future>(future: F) -> F::Output {
     let mut future = std::pin::pin!(future);
     match future.as_mut().poll(&mut Context::from_waker(Waker::noop())) {

@@ -1,4 +1,4 @@
-//! Invariant 19: what is due happens, whatever any clock once showed.
+//! Invariant 19: an action that is due happens, also after a clock was wrong.
 //!
 //! Each stored deadline is translated into true simulated time when it is stored. A leader that has served without a break
 //! must have acted on it at most [`BOUND`] after that.
@@ -9,7 +9,7 @@ use wharfinger_core::{
     Batch, Lease, LeaseId, LeaseState, Millis, Resource, ResourceId, ResourceState, Revision, Timestamp,
 };
 
-/// Time that a leader has for what is due: the grace after a pause, and the way of a commit.
+/// Time that a leader has for an action that is due: the grace after a pause, and the duration of a commit.
 const BOUND: Millis = Millis::secs(90);
 
 /// The core's time runs at no less than two thirds of true time: a tenth of slewing, and two clocks that drift.
@@ -27,19 +27,19 @@ enum Thing {
 
 #[derive(Clone, Copy, Debug)]
 struct Deadline {
-    /// In the core's time.
+    /// Time of the core.
     at: Timestamp,
     what: &'static str,
-    /// In true time.
+    /// True time.
     latest: Timestamp,
 }
 
-/// What is stored with a deadline and has not happened yet.
+/// Stored deadlines that have not passed yet.
 #[derive(Default)]
 pub(crate) struct Deadlines(BTreeMap<Thing, Deadline>);
 
 impl Deadlines {
-    /// A batch was stored. Rows and the core's time are those of the batch; `now` is the true time.
+    /// Records a stored batch. Rows and the core's time are those of the batch; `now` is the true time.
     pub(crate) fn stored(&mut self, now: Timestamp, batch: &Batch) {
         for row in &batch.leases {
             self.set((now, batch.now), Thing::Lease(row.id), of_lease(row));
@@ -55,7 +55,7 @@ impl Deadlines {
         }
     }
 
-    /// A server recovered from the store: what is due is counted from here.
+    /// Counts anew after a server has recovered from the store.
     pub(crate) fn recovered(&mut self, now: Timestamp, core: Timestamp) {
         self.0.remove(&Thing::Core);
         for due in self.0.values_mut() {
@@ -63,7 +63,7 @@ impl Deadlines {
         }
     }
 
-    /// The earliest timer of the core that leads, which is at `core` in its own time.
+    /// Records the earliest timer of the leading core. `core` is the core's present time.
     pub(crate) fn timer(&mut self, now: Timestamp, core: Timestamp, next: Option<Timestamp>) {
         if self.0.get(&Thing::Core).map(|due| due.at) != next {
             self.set((now, core), Thing::Core, next.map(|at| (at, "the earliest timer")));
@@ -81,7 +81,7 @@ impl Deadlines {
         }
     }
 
-    /// `served`: since when one leader has served without a break, in true time.
+    /// `served`: true time since which one leader has served without a break.
     pub(crate) fn check(&self, now: Timestamp, served: Timestamp, at: Revision) -> Result<(), String> {
         let late = self.0.iter().find(|(_, due)| due.latest.max(served).after(BOUND) < now);
         match late {

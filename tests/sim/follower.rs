@@ -1,9 +1,9 @@
-//! A server that follows: it takes in what was stored, some commits at a time, and must be what a load of the store is.
+//! A server that follows. It applies the stored changes, some commits at a time, and must equal a load of the store.
 
 use wharfinger::store::{MemoryStore, StoreError};
 use wharfinger_core::{Core, Limits, PoolConfig, Revision, Scope, Snapshot, Timestamp};
 
-/// How it is as of one revision, for comparison.
+/// Its state as of one revision, for comparison.
 fn shown(core: &Core, now: Timestamp) -> impl PartialEq + std::fmt::Debug + use<> {
     let leases: Vec<_> = core.leases(None).cloned().collect();
     let explained: Vec<_> = leases.iter().map(|lease| core.explain(lease.id, now, &Scope::All)).collect();
@@ -12,12 +12,12 @@ fn shown(core: &Core, now: Timestamp) -> impl PartialEq + std::fmt::Debug + use<
     let on: Vec<_> = resources.iter().map(|row| core.leases_on(row.id)).collect();
     let changed: Vec<_> = core.leases_changed_after(Revision(0)).map(|lease| lease.id).collect();
     let mut pools = core.pools();
-    // Those that nobody configures any more come as they were found.
+    // The order of pools that are no longer configured does not count.
     pools.sort_by(|a, b| a.config.name.cmp(&b.config.name));
     ((core.revision(), core.floor(), pools), (leases, explained, grouped), (resources, on, changed))
 }
 
-/// One that follows a store in memory.
+/// A follower of a store in memory.
 #[derive(Default)]
 pub(crate) struct Follower {
     core: Option<(Core, Vec<PoolConfig>)>,
@@ -25,10 +25,10 @@ pub(crate) struct Follower {
 }
 
 impl Follower {
-    /// Looks into the store at every few turns. Panics if what it makes of the changes is not what is stored.
+    /// Reads the store every few turns. Panics if its state differs from the stored one.
     pub(crate) fn look(&mut self, store: &MemoryStore, pools: &[PoolConfig], limits: Limits) {
         self.turns += 1;
-        // Now after one commit, now after many.
+        // It reads sometimes after one commit, sometimes after many.
         if !self.turns.is_multiple_of(1 + self.turns / 64 % 13) {
             return;
         }

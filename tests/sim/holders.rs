@@ -1,4 +1,4 @@
-//! Holders: they ask, work, renew, release, repeat themselves after an outage, and sometimes just vanish.
+//! Holders: they request leases, work, renew, release, repeat requests after an outage, and sometimes just vanish.
 
 use crate::pools;
 use crate::rng::Rng;
@@ -17,9 +17,9 @@ pub(crate) struct Holder {
 }
 
 enum Doing {
-    /// Nothing.
+    /// It does nothing.
     Idle,
-    /// It asked; the answer has not come.
+    /// It has sent a request, and has no answer.
     Asking(Box<LeaseRequest>),
     /// It has these leases, and works until then.
     Has(Vec<LeaseId>, Timestamp),
@@ -36,7 +36,7 @@ impl Holder {
         Self { name, tenant, doing: Doing::Idle, requests: 0 }
     }
 
-    /// It is of one of two tenants, and sees no lease but its own.
+    /// The holder belongs to one of two tenants, and sees only its own leases.
     fn caller(&self) -> Caller {
         let (tenant, principal): (Arc<str>, Arc<str>) = (self.tenant.clone(), self.name.clone());
         let own = Scope::Own { tenant: tenant.clone(), principal: principal.clone() };
@@ -50,14 +50,14 @@ impl Holder {
         }
     }
 
-    /// Whether it has this lease, and looks after it.
+    /// Whether it has this lease and renews it.
     pub(crate) fn minds(&self, lease: &Lease) -> bool {
         lease.spec.tenant == self.tenant
             && *lease.spec.holder == *self.name
             && matches!(&self.doing, Doing::Has(leases, _) if leases.contains(&lease.id))
     }
 
-    /// What it does now, and when it looks again.
+    /// The holder's next action, and the time of its next look.
     pub(crate) fn act(&mut self, now: Timestamp, core: &Core, calm: bool, rng: &mut Rng) -> (Vec<Input>, Timestamp) {
         let later = now.after(Millis(rng.between(200, 4000)));
         match &mut self.doing {
@@ -68,7 +68,7 @@ impl Holder {
                 self.doing = Doing::Asking(Box::new(request.clone()));
                 (vec![Input::Lease(request)], later)
             }
-            // No answer came: the very same request again.
+            // There was no answer: it repeats the same request.
             Doing::Asking(request) => (vec![Input::Lease(LeaseRequest::clone(request))], later),
             Doing::Has(leases, until) => {
                 let rows: Vec<Arc<Lease>> = leases.iter().filter_map(|id| core.lease(*id).cloned()).collect();
@@ -87,7 +87,7 @@ impl Holder {
                     match row.state {
                         LeaseState::Active { .. } if done => inputs.push(self.release(row.id, calm, rng)),
                         LeaseState::Active { .. } if !calm && rng.chance(30) => {
-                            // Some report again and again.
+                            // Some holders report again and again.
                             for _ in 0..rng.between(1, 6) {
                                 let (caller, note) = (self.caller(), Arc::from(""));
                                 inputs.push(Input::Report { lease: row.id, caller, note });
@@ -102,7 +102,7 @@ impl Holder {
                         LeaseState::Queued | LeaseState::Preparing { .. } | LeaseState::Ended { .. } => {}
                     }
                 }
-                // Some renew one by one, others all at once.
+                // Some holders renew one by one, others all at once.
                 let (caller, ttl) = (self.caller(), None);
                 if renewals.len() > 1 && rng.chance(500) {
                     inputs.push(Input::RenewAll { leases: renewals, caller, ttl });
@@ -110,8 +110,8 @@ impl Holder {
                     let each = renewals.into_iter();
                     inputs.extend(each.map(|lease| Input::Renew { lease, caller: caller.clone(), ttl }));
                 }
-                // Work begins when the lease does; nobody hurries who waits. Some vanish while they wait for the rest of
-                // a set.
+                // Work begins when the lease does; a waiting holder does not hurry. Some holders vanish while they
+                // wait for the rest of a set.
                 let partial = rows.iter().any(|row| matches!(row.state, LeaseState::Queued))
                     && rows.iter().any(|row| matches!(row.state, LeaseState::Active { .. }));
                 if !calm && until > now && rng.chance(if partial { 300 } else { 20 }) {
@@ -123,7 +123,7 @@ impl Holder {
         }
     }
 
-    /// The answer to what it asked for.
+    /// The answer to the holder's request.
     pub(crate) fn answered(&mut self, now: Timestamp, reply: Option<&Reply>, rng: &mut Rng) {
         if !matches!(self.doing, Doing::Asking(_)) {
             return;
@@ -151,13 +151,13 @@ impl Holder {
     fn request(&self, rng: &mut Rng) -> LeaseRequest {
         let selectors = pools::selectors();
         let params = Arc::new(Texts::new());
-        // Some want what others had before: nearness to it is one more reason to take this resource and not that.
+        // Some requests have the parameters of earlier ones: affinity is one more reason to choose a resource.
         let wish = |rng: &mut Rng| match rng.below(6) {
             branch @ 0..3 => Arc::new(Texts::from([(Arc::from("branch"), Arc::from(format!("b{branch}")))])),
             _ => params.clone(),
         };
         let mut claims = Vec::new();
-        // Sets: of one kind, of several, of kinds that share pools; each kind once or several times.
+        // Sets: of one kind, of several, of kinds that share pools. Each kind occurs once or several times.
         let kinds = if rng.chance(250) { rng.between(2, 4) } else { 1 };
         for _ in 0..kinds {
             let selector = rng.pick(&selectors).expect("there are some");
@@ -184,7 +184,7 @@ impl Holder {
     }
 }
 
-/// If what it had was broken and replaced: what it has instead.
+/// The replacement, if its lease was broken and replaced.
 fn successors(rows: &[Arc<Lease>]) -> Option<Vec<LeaseId>> {
     let mut found = Vec::new();
     for row in rows {

@@ -1,6 +1,6 @@
-//! The simulator: the server's own core and commit loop under a seed, which decides everything that can happen.
+//! The simulator: the server's own core and commit loop. A seed decides all events.
 //!
-//! `SIM_SEED=7 cargo test --test sim` replays one seed and prints its trace; `SIM_SEEDS=2000` says how many to run.
+//! `SIM_SEED=7 cargo test --test sim` replays one seed and prints its trace. `SIM_SEEDS=2000` sets the number of seeds.
 
 mod adapters;
 mod broker;
@@ -28,22 +28,22 @@ fn number(name: &str) -> Option<u64> {
     std::env::var(name).ok().map(|text| text.parse().unwrap_or_else(|_| panic!("{name} is a number, not {text:?}")))
 }
 
-/// Which world.
+/// The simulated world.
 #[derive(Clone, Copy, PartialEq, Eq)]
 enum Worlds {
     /// One server.
     One,
-    /// Several over one database, maybe with a rule left out.
+    /// Several servers over one database, maybe with a rule omitted.
     Fleet(Option<Break>),
 }
 
-/// Runs a seed; a panic of the core is a failure like any other.
+/// Runs a seed. A panic of the core is a failure like any other.
 fn outcome(seed: u64, kept: Kept, world: Worlds) -> (String, Result<u64, String>) {
     let (trace, result, _) = counted(seed, kept, world);
     (trace, result)
 }
 
-/// How often what happened.
+/// Counts of events by name.
 type Counts = BTreeMap<&'static str, u64>;
 
 fn counted(seed: u64, kept: Kept, world: Worlds) -> (String, Result<u64, String>, Counts) {
@@ -57,7 +57,7 @@ fn counted(seed: u64, kept: Kept, world: Worlds) -> (String, Result<u64, String>
     }
 }
 
-/// First of all: a failure that can't be replayed can't be mended.
+/// Determinism comes first: a failure without a replay cannot be mended.
 #[test]
 fn a_meta_the_same_seed_twice_gives_the_same_trace() {
     for world in [Worlds::One, Worlds::Fleet(None)] {
@@ -75,7 +75,7 @@ fn the_invariants_hold_whatever_happens() {
     all_hold(Worlds::One, "the_invariants", 300);
 }
 
-/// What a few dozen seeds of the fleet are bound to meet.
+/// Events that a few dozen seeds of the fleet are certain to have.
 const HOSTILE: [&str; 8] = [
     "calls of deposed leaders",
     "clocks far ahead of a leader",
@@ -91,21 +91,21 @@ const HOSTILE: [&str; 8] = [
 #[test]
 fn the_fleet_holds_whatever_happens() {
     let counts = all_hold(Worlds::Fleet(None), "the_fleet", 200);
-    // What never happens proves nothing.
+    // A fault that never happens proves nothing.
     let often = counts.get("take-overs").is_some_and(|times| *times > 500);
     assert!(!often || HOSTILE.iter().all(|what| counts.get(what).is_some_and(|times| *times > 0)), "{counts:?}");
 }
 
-/// An oracle that sees nothing would be content with anything.
+/// An oracle that sees nothing would accept any run.
 #[test]
-fn what_is_left_out_is_noticed() {
+fn the_oracle_reports_each_omitted_rule() {
     for broken in Break::ALL {
         let seen = (1..=60).find(|seed| outcome(*seed, Kept::No, Worlds::Fleet(Some(broken))).1.is_err());
         assert!(seen.is_some(), "{broken:?} goes unnoticed in sixty seeds");
     }
 }
 
-/// `SIM_SEED` replays one; `SIM_FIRST` and `SIM_SEEDS` say which to run, `SIM_BREAK` what to leave out.
+/// `SIM_SEED` replays one seed. `SIM_FIRST` and `SIM_SEEDS` choose the seeds to run, `SIM_BREAK` the rule to omit.
 fn all_hold(world: Worlds, filter: &str, usual: u64) -> Counts {
     let world = match (world, std::env::var("SIM_BREAK")) {
         (Worlds::Fleet(_), Ok(name)) => {

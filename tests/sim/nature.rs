@@ -1,4 +1,4 @@
-//! What befalls the resources, what the world says of it, and what operators do.
+//! Faults of the resources, notices from the world, and orders of operators.
 
 use crate::adapters::{Condition, Things};
 use crate::pools;
@@ -9,7 +9,7 @@ use wharfinger_core::{
     NoticeTarget, ResourceId, Timestamp,
 };
 
-/// Something happens to some resource; what is said of it comes when it comes: late, twice, or for a stranger.
+/// A fault of some resource. Its notice comes late, twice, or for a stranger.
 pub(crate) fn strike(now: Timestamp, core: &Core, things: &mut Things, rng: &mut Rng) -> Vec<(Timestamp, Input)> {
     let mut said = Vec::new();
     things.lighten(now, false);
@@ -52,7 +52,7 @@ pub(crate) fn strike(now: Timestamp, core: &Core, things: &mut Things, rng: &mut
                 things.switch(now, item, rng.chance(500));
             }
         }
-        // It was only a hiccup, or it took too long to answer.
+        // The fault was short, or the answer took too long.
         8 if rng.chance(500) => said.push((soon, say(about, NoticeKind::Silent))),
         7 | 8 => said.push((soon, say(about, NoticeKind::ConnectionLost))),
         9 => {
@@ -60,7 +60,7 @@ pub(crate) fn strike(now: Timestamp, core: &Core, things: &mut Things, rng: &mut
                 things.become_so(now, id, Condition::Alive);
             }
         }
-        // A switch, a zone, the broker's own cable: what it shares with others fails.
+        // A switch, a zone, or the broker's own cable: a shared part fails.
         11 => {
             let domain = row.labels.get("zone").filter(|_| rng.chance(500));
             let near = |id: &ResourceId| {
@@ -81,7 +81,7 @@ pub(crate) fn strike(now: Timestamp, core: &Core, things: &mut Things, rng: &mut
             things.darken(now, now.after(Millis::secs(rng.between(1, 90))), which);
         }
         12 => things.flap(now, id, rng.chance(600)),
-        // It was meant for another machine, but this one is named.
+        // The notice is about another machine, but names this one.
         13 if row.parent.is_none() => {
             let end = now.after(Millis::secs(rng.between(1, 60)));
             said.push((soon, say(about.clone(), NoticeKind::Maintenance(end))));
@@ -94,13 +94,13 @@ pub(crate) fn strike(now: Timestamp, core: &Core, things: &mut Things, rng: &mut
     said
 }
 
-/// An operator says something, be it sensible or not.
+/// An order of an operator, sensible or not.
 pub(crate) fn command(core: &Core, rng: &mut Rng) -> Input {
     let resources: Vec<ResourceId> = core.resources(None).map(|row| row.id).collect();
     let leases: Vec<LeaseId> = core.leases(None).map(|row| row.id).collect();
     let pool: Arc<str> = Arc::from(rng.pick(&[pools::HOSTS, pools::BOATS, pools::RED, pools::BLUE]).expect("some"));
     let id = rng.pick(&resources).unwrap_or(ResourceId::new(1));
-    // A machine, by its name: the resource that stands for it may be gone.
+    // The order names a machine: the resource that stands for it may be gone.
     let item = core.resource(id).and_then(|row| row.item.clone().map(|item| (row.pool.clone(), item)));
     if let Some((pool, item)) = item.filter(|_| rng.chance(300)) {
         let verb = match rng.below(8) {
@@ -133,7 +133,7 @@ pub(crate) fn command(core: &Core, rng: &mut Rng) -> Input {
     said(verb)
 }
 
-/// All that operators did is undone.
+/// Undoes all orders of operators.
 pub(crate) fn undo(core: &Core) -> Vec<Input> {
     let mut inputs = Vec::new();
     for pool in core.pools() {

@@ -1,4 +1,4 @@
-//! The oracle: it sees only what was stored and what left the broker, and knows what must hold of it.
+//! The oracle. It sees only the stored batches and the messages that left the broker, and checks the rules for them.
 //!
 //! The numbers are those of the invariants in DESIGN.
 
@@ -11,10 +11,10 @@ use wharfinger_core::{
     Weight, Work,
 };
 
-/// When a host was given up, and its machine.
+/// Time at which a host was given up, and its machine.
 type End = (Timestamp, Option<Arc<str>>);
 
-/// What it asks of the outside world.
+/// The oracle's questions to the outside world.
 pub(crate) struct Facts<'a> {
     /// Whether a resource was other than alive within this time.
     pub(crate) was_bad: &'a dyn Fn(ResourceId, Timestamp, Millis) -> bool,
@@ -22,9 +22,9 @@ pub(crate) struct Facts<'a> {
     pub(crate) blamed: &'a BTreeSet<LeaseId>,
     /// Checks may lie in this run, so that evidence proves nothing.
     pub(crate) lies: bool,
-    /// The pools as they are configured.
+    /// The configured pools.
     pub(crate) pools: &'a [PoolConfig],
-    /// One input a turn: each batch tells of one moment.
+    /// At most one input a turn: each batch shows one moment.
     pub(crate) one_by_one: bool,
 }
 
@@ -36,38 +36,38 @@ pub(crate) struct Oracle {
     pub(crate) resources: BTreeMap<ResourceId, Arc<Resource>>,
     revision: Revision,
     now: Timestamp,
-    /// Who holds a slot.
+    /// The holder of each slot.
     slots: BTreeMap<(ResourceId, u32), LeaseId>,
     tokens: BTreeMap<(ResourceId, u32), u64>,
     forgotten: BTreeSet<LeaseId>,
-    /// Requests that were answered, and with which leases.
+    /// Requests that were answered, with their leases.
     acknowledged: BTreeMap<(Arc<str>, Arc<str>), Vec<LeaseId>>,
     /// The lease of each request, and of each place in it.
     requests: BTreeMap<(Arc<str>, Arc<str>, u32), LeaseId>,
-    /// The last operation to make each resource.
+    /// The last operation that made each resource.
     launches: BTreeMap<ResourceId, Op>,
     /// Operations whose answers reached the broker.
     pub(crate) answered: BTreeSet<(ResourceId, Op)>,
-    /// No lease may expire before this.
+    /// No lease may expire before this time.
     pub(crate) grace_until: Timestamp,
     pub(crate) watchers: Vec<Watcher>,
-    /// Resources that the world has said something of.
+    /// Resources that notices have named.
     pub(crate) noticed: BTreeSet<ResourceId>,
-    /// When hosts were given up for their silence and are not back, by pool and domain, since the broker started or was
-    /// configured; with the machine, where there is one.
+    /// Times at which hosts were given up for their silence and are not back, by pool and domain, since the last start or
+    /// configuration of the broker; with the machine, where there is one.
     pub(crate) ended_by_silence: BTreeMap<(Arc<str>, Arc<str>), Vec<End>>,
-    /// What changed since the queue was last looked at.
+    /// Changes since the last check of the queue.
     changes: Changes,
-    /// Preparations that failed on each resource since work last went well on it, and the number of repairs of its pool, at
-    /// most.
+    /// Preparations that failed on each resource since work last succeeded on it, and the maximum number of repairs of its
+    /// pool.
     unfit: BTreeMap<ResourceId, (u32, u32)>,
-    /// When each lease that is live was last out of doubt again.
+    /// Latest time at which each live lease came out of doubt.
     cleared: BTreeMap<LeaseId, Timestamp>,
-    /// The latest sign of life of each holder, and the latest change of each group's states.
+    /// The latest renewal of each holder, and the latest change of each group's states.
     signs: BTreeMap<LeaseId, Timestamp>,
 }
 
-/// Sees batches while it is connected, and resumes by revision when it is not.
+/// A watcher: it sees batches while it is connected, and resumes by revision after that.
 #[derive(Default)]
 pub(crate) struct Watcher {
     pub(crate) known: BTreeMap<LeaseId, Arc<Lease>>,
@@ -78,12 +78,12 @@ pub(crate) struct Watcher {
 type Checked = Result<(), String>;
 
 impl Oracle {
-    /// For a world of one tenant, or of several.
+    /// An oracle for a world of one tenant, or of several.
     pub(crate) fn of(several_tenants: bool) -> Self {
         Self { several_tenants, ..Self::default() }
     }
 
-    /// A batch was stored.
+    /// Checks a stored batch.
     pub(crate) fn stored(&mut self, batch: &Batch, facts: &Facts<'_>) -> Checked {
         if batch.base != self.revision || batch.now < self.now {
             return Err(format!(
@@ -183,7 +183,7 @@ impl Oracle {
         self.changes.reclaimed.extend(reclaimed.map(|row| row.id));
     }
 
-    /// A turn of one input is over, and all that it brought about is stored.
+    /// Checks the state after a turn of one input, with all its consequences stored.
     pub(crate) fn queue_is_fair(&mut self, pools: &[PoolView], one_by_one: bool) -> Checked {
         let changes = std::mem::take(&mut self.changes);
         if !one_by_one {
@@ -194,12 +194,12 @@ impl Oracle {
         look.check(&changes)
     }
 
-    /// The broker recovered, or several turns were stored at once.
+    /// Forgets the queue's changes: the broker recovered, or several turns were stored at once.
     pub(crate) fn lost_sight(&mut self) {
         self.changes = Changes::default();
     }
 
-    /// A holder repeats its request, which keeps what it has got so far.
+    /// A holder repeats its request, which keeps the leases that it has so far.
     pub(crate) fn asked_again(&mut self, request: &str, now: Timestamp) {
         let members = self.leases.values().filter(|row| &*row.spec.request_id == request).map(|row| row.id);
         self.signs.extend(members.map(|id| (id, now)));
@@ -210,12 +210,12 @@ impl Oracle {
         self.signs.insert(lease, now);
     }
 
-    /// 19: a hold ends with its holder, also where the rest of the set is still waited for.
+    /// 19: a hold ends with its holder, also while the rest of the set is still awaited.
     pub(crate) fn the_dead_hold_nothing(&self) -> Checked {
         for row in self.leases.values().filter(|row| row.spec.child.is_none() && !row.spec.independent) {
             let (LeaseState::Active { .. }, Some(group)) = (&row.state, row.spec.group) else { continue };
             let members: Vec<&Arc<Lease>> = self.members(group).collect();
-            // What the broker itself is about may take as long as its adapters do.
+            // The broker's own actions may take as long as its adapters do.
             if members.iter().any(|member| matches!(member.state, LeaseState::Preparing { .. })) {
                 continue;
             }
@@ -235,7 +235,7 @@ impl Oracle {
         for hold in before.values().filter_map(|row| row.assignment()) {
             self.slots.remove(&(hold.resource, hold.slot));
         }
-        // Cleaned and forgotten in one batch: its last state is not told.
+        // A lease that is cleaned and forgotten in one batch has no event for its last state.
         for hold in batch.forgotten_leases.iter().filter_map(|id| self.leases.get(id)?.assignment().copied()) {
             self.slots.remove(&(hold.resource, hold.slot));
         }
@@ -299,7 +299,7 @@ impl Oracle {
         }
     }
 
-    /// Holds: what is to be kept is not cleaned.
+    /// Holds: a held resource is not cleaned.
     fn is_kept_as_it_was_left(
         &self,
         row: &Lease,
@@ -319,7 +319,7 @@ impl Oracle {
         Ok(())
     }
 
-    /// 2: what makes a resource suspect and the suspicion are one commit.
+    /// 2: the cause of a suspicion and the suspicion are one commit.
     fn leaves_doubt(&self, row: &Lease, old: Option<&Lease>, facts: &Facts<'_>) -> Checked {
         let (LeaseState::Ended { how, at, .. }, Some(LeaseState::Active { assignment: hold, .. })) =
             (&row.state, old.map(|old| &old.state))
@@ -354,7 +354,7 @@ impl Oracle {
         Ok(())
     }
 
-    /// 7: nothing is broken by silence, noise or a guess; 8: the chain goes down to the root.
+    /// 7: silence, noise or a guess breaks nothing; 8: the chain goes down to the root.
     fn broken_for_a_reason(&self, row: &Lease, cause: &[Link], at: Timestamp, facts: &Facts<'_>) -> Checked {
         let Some(nearest) = cause.first() else { return Err(format!("{} was broken without a cause", row.id)) };
         let inherited = [Reason::GroupBroken, Reason::ParentGone, Reason::ParentLost];
@@ -363,11 +363,11 @@ impl Oracle {
         };
         let told = match &root.source {
             Source::Operator(_) => true,
-            // A notice for a stranger is no word on anybody else.
+            // A notice for a stranger is no evidence about another resource.
             Source::Notice(_) => {
                 matches!(root.subject, wharfinger_core::Subject::Resource(id) if self.noticed.contains(&id))
             }
-            // The broker's own: age, idleness, the configuration; a copy that is given up for others is idle.
+            // The broker's own causes: age, idleness, the configuration. A copy that is given up for others is idle.
             Source::Broker => matches!(root.reason, Reason::Policy | Reason::Disabled | Reason::CheckBlind),
             Source::Check => {
                 let wharfinger_core::Subject::Resource(id) = root.subject else { return Ok(()) };
@@ -375,14 +375,14 @@ impl Oracle {
                 let in_use = root.reason == Reason::CheckBlind;
                 in_use || facts.lies || (facts.was_bad)(id, at, Millis::secs(60))
             }
-            // A repair that failed is of something that was mangled before.
+            // A failed repair belongs to a resource that was mangled before.
             Source::Adapter => cause.len() > 1 || root.reason == Reason::CleanFailed,
             Source::Holder => cause.iter().any(|link| link.reason == Reason::HolderTainted),
         };
         if told { Ok(()) } else { Err(format!("(7) {} was broken: {cause:?}", row.id)) }
     }
 
-    /// 2: granted on what is READY; 10: by priority, then age.
+    /// 2: a grant needs a READY resource; 10: grants go by priority, then age.
     fn granted_in_order(
         &self,
         row: &Lease,
@@ -412,7 +412,7 @@ impl Oracle {
         if !single(row) {
             return Ok(());
         }
-        // One that came to the line within this batch may have come after the grant.
+        // A request that joined the queue within this batch may have come after the grant.
         let stood = |other: &Lease| match before.get(&other.id) {
             Some(was) => {
                 let same = was.attempts == other.attempts && was.delays == other.delays;
@@ -420,7 +420,7 @@ impl Oracle {
             }
             None => !batch.leases.iter().any(|changed| changed.id == other.id),
         };
-        // A lease avoids the machine that failed it, also where that was made anew.
+        // A lease avoids the machine that failed it, also after that was made anew.
         let host = resource.parent.and_then(|parent| parent.host).and_then(|host| self.resources.get(&host));
         let avoids = |id: &ResourceId| {
             [Some(resource), host].into_iter().flatten().any(|row| {
@@ -433,10 +433,10 @@ impl Oracle {
                 && single(other)
                 && stood(other)
                 && other.spec.selector == row.spec.selector
-                // Between tenants shares decide.
+                // Shares decide between tenants.
                 && other.spec.tenant == row.spec.tenant
                 && place(other) < place(row)
-                // Those have wishes of their own, which others need not wait for.
+                // These requests have constraints of their own, which other requests need not wait for.
                 && !other.avoid.iter().any(avoids)
                 && other.not_before.is_none()
                 && other.spec.expected.is_none()
@@ -461,7 +461,7 @@ impl Oracle {
         self.leases.values().filter(move |row| row.spec.group == Some(group))
     }
 
-    /// 8: in the batch in which a host goes, all on it goes.
+    /// 8: all resources on a host go in the batch in which the host goes.
     fn takes_its_children_along(&self, row: &Resource) -> Checked {
         if !is_over(row) {
             return Ok(());
@@ -486,7 +486,7 @@ impl Oracle {
         }
     }
 
-    /// 12: what was made is made; it is never made again under the same id.
+    /// 12: a made resource is never made again under the same id.
     fn made_once(&self, row: &Resource, old: Option<&Arc<Resource>>) -> Checked {
         let making = |row: &Resource| matches!(row.state, ResourceState::Provisioning { .. });
         match old {
@@ -496,7 +496,7 @@ impl Oracle {
         }
     }
 
-    /// A machine is back; what is made at will replaces the one that was lost first before it was asked for.
+    /// A machine is back. A pool that makes machines at will replaces the one that was lost first, before a request for it.
     fn is_back(&mut self, row: &Resource) {
         for ((pool, _), ends) in &mut self.ended_by_silence {
             let at = ends.iter().position(|(at, item)| *item == row.item && (item.is_some() || *at <= row.created_at));
@@ -506,7 +506,7 @@ impl Oracle {
         }
     }
 
-    /// The brake: what falls silent together is not given up together; a dry run gives nothing up.
+    /// The brake: resources that fall silent together are not given up together. A dry run gives nothing up.
     fn ends_few_by_silence(
         &mut self,
         batch: &Batch,
@@ -561,7 +561,7 @@ impl Oracle {
             ends.push((batch.now, row.item.clone()));
             let all = members + ends.len() - 1;
             let few = ends.len() * 100 <= pool.brake.share as usize * all || all <= pool.brake.floor as usize;
-            // Where the hold is short, it lets some go after it.
+            // After a short hold, the brake lets some go.
             let let_go = pool.brake.hold < Millis::secs(1000) && ends.len() <= pool.brake.floor.max(1) as usize;
             if facts.one_by_one && !few && !let_go {
                 let count = ends.len();
@@ -576,7 +576,7 @@ impl Oracle {
         let suspect = |row: &Resource| matches!(row.state, ResourceState::Suspect { .. });
         let ResourceState::Suspect { cause, .. } = &row.state else { return Ok(()) };
         let prepare = cause.first().is_some_and(|link| link.reason == Reason::PrepareFailed);
-        // Several turns in one batch may hide a use that went well.
+        // Several turns in one batch may hide a use that succeeded.
         if row.parent.is_none() || !prepare || !facts.one_by_one || old.is_none_or(|old| suspect(old)) {
             return Ok(());
         }
@@ -590,7 +590,7 @@ impl Oracle {
         Ok(())
     }
 
-    /// Blame: what the broker sets apart by itself has met different works, and half of the pool stays.
+    /// Blame: a resource that the broker itself quarantines has failed different works, and half of the pool stays.
     fn set_apart_fairly(&self, row: &Resource, old: Option<&Arc<Resource>>, facts: &Facts<'_>) -> Checked {
         let abandoned = |lease: &LeaseId| {
             let how = self.leases.get(lease).map(|lease| &lease.state);
@@ -608,18 +608,18 @@ impl Oracle {
         let never =
             facts.pools.iter().find(|pool| pool.name == row.pool).is_some_and(|pool| pool.doubt.false_alarm == 0);
         let kept_before = old.is_some_and(|old| old.hold.is_some());
-        // Who is set apart when its last lease ends may have met a success since.
+        // A resource that is quarantined when its last lease ends may have had a success since.
         if facts.one_by_one && !kept_before && (works.is_empty() || never) {
             return Err(format!("{} is set apart after {works:?}", row.id));
         }
         Ok(())
     }
 
-    /// 3: an answer leaves.
+    /// 3: checks an answer that leaves.
     pub(crate) fn answers(&mut self, request: Option<&LeaseRequest>, reply: &Reply) -> Checked {
         let Reply::Leases(leases) = reply else { return Ok(()) };
         for lease in leases {
-            // An answer that is late may tell of one that is forgotten by now.
+            // A late answer may name a lease that is forgotten by now.
             let stored = self.leases.get(&lease.id).map(|row| row.revision);
             let stored = stored.or_else(|| self.forgotten.contains(&lease.id).then_some(self.revision));
             if lease.revision > self.revision || stored.is_none_or(|at| at < lease.revision) {
@@ -633,7 +633,7 @@ impl Oracle {
             let request = &(asked.caller.tenant.clone(), asked.request_id.clone());
             let ids: Vec<LeaseId> = leases.iter().map(|lease| lease.id).collect();
             let kept = |ids: &[LeaseId]| ids.iter().all(|id| !self.forgotten.contains(id));
-            // A late answer of a deposed leader may tell of a lease that is forgotten by now. It contradicts no later answer.
+            // A late answer of a deposed leader may name a lease that is forgotten by now. It contradicts no later answer.
             if kept(&ids) {
                 // Once its first lease is forgotten, the request counts as new.
                 if let Some(first) = self.acknowledged.get(request).filter(|first| **first != ids && kept(first)) {
@@ -645,7 +645,7 @@ impl Oracle {
         Ok(())
     }
 
-    /// 3, 5, 12: a call leaves.
+    /// 3, 5, 12: checks a call that leaves.
     pub(crate) fn calls(&mut self, effect: &Effect) -> Checked {
         if effect.work == Work::Probe {
             return Ok(());
@@ -660,7 +660,7 @@ impl Oracle {
         }
         if let Work::Provision(_) = effect.work {
             let id = effect.resource.id;
-            // One that was deposed meanwhile begins what it had decided, late.
+            // A deposed server begins the calls that it had decided, late.
             if self.launches.get(&id).is_some_and(|last| *last > effect.op) {
                 return Ok(());
             }
@@ -674,12 +674,12 @@ impl Oracle {
         Ok(())
     }
 
-    /// All that is stored is up to here.
+    /// The store has everything up to this revision.
     pub(crate) fn revision(&self) -> Revision {
         self.revision
     }
 
-    /// 3, 12: after a restart all that was acknowledged is there.
+    /// 3, 12: after a restart all acknowledged changes are there.
     pub(crate) fn restarted(&self, stored: &BTreeSet<LeaseId>) -> Checked {
         let lost = self.acknowledged.values().flatten().find(|id| !stored.contains(id) && !self.forgotten.contains(id));
         match lost {
@@ -694,7 +694,7 @@ fn is_over(row: &Resource) -> bool {
 }
 
 impl Watcher {
-    /// It is told a batch.
+    /// The watcher gets a batch.
     pub(crate) fn told(&mut self, batch: &Batch) {
         if !self.connected {
             return;
@@ -703,10 +703,10 @@ impl Watcher {
         self.revision = self.revision.max(batch.revision);
     }
 
-    /// 4: it resumes from where it was.
+    /// 4: the watcher resumes from its revision.
     pub(crate) fn resumes(&mut self, core: &wharfinger_core::Core) {
         if self.revision < core.floor() {
-            // Out of range: from the current state.
+            // Out of range: it starts from the current state.
             self.known.clear();
             self.revision = Revision(0);
         }

@@ -1,4 +1,4 @@
-//! The pools of a run, and what a reload does to them.
+//! The pools of a run, and the changes that a reload makes.
 
 use crate::rng::Rng;
 use std::sync::Arc;
@@ -13,7 +13,7 @@ fn text(text: &str) -> Arc<str> {
     Arc::from(text)
 }
 
-/// Listed machines, made ones that share a label with them, and two kinds of copies on the machines.
+/// Listed machines, made machines that share a label with them, and two kinds of working copies on the machines.
 pub(crate) fn configured(rng: &mut Rng) -> Vec<PoolConfig> {
     let item = |name: &str| Item { name: text(name), labels: Labels::new(), slots: None, enabled: true };
     let many = if rng.chance(400) { rng.between(4, 9) } else { 3 };
@@ -43,7 +43,7 @@ pub(crate) fn configured(rng: &mut Rng) -> Vec<PoolConfig> {
             dry_run: rng.chance(100),
             ..DoubtPolicy::default()
         },
-        // Some never let go within a run, so that what goes all the same is a mistake.
+        // Some holds outlast the run, so that a resource that goes before is a fault.
         brake: Brake {
             floor: rng.between(1, 4) as u32,
             share: rng.between(30, 101) as u32,
@@ -109,7 +109,7 @@ pub(crate) fn configured(rng: &mut Rng) -> Vec<PoolConfig> {
     vec![plain, boats, red, blue]
 }
 
-/// What a client may ask for.
+/// The selectors that a client may use.
 pub(crate) fn selectors() -> Vec<Selector> {
     let linux = Selector { labels: [(text("os"), text("linux"))].into(), ..Selector::default() };
     vec![
@@ -122,7 +122,7 @@ pub(crate) fn selectors() -> Vec<Selector> {
     ]
 }
 
-/// What all that was asked for can be met with, also several at once and copies beside hosts.
+/// Selectors that the pools can meet, also for several leases at once and for copies beside hosts.
 pub(crate) fn ample(first: &[PoolConfig]) -> Vec<PoolConfig> {
     let more = |pool: &PoolConfig| PoolConfig {
         doubt: DoubtPolicy { dry_run: false, ..pool.doubt },
@@ -136,7 +136,7 @@ pub(crate) fn ample(first: &[PoolConfig]) -> Vec<PoolConfig> {
     first.iter().map(more).collect()
 }
 
-/// Somebody edits the file: not always what was meant.
+/// A person edits the configuration, sometimes by mistake.
 pub(crate) fn edited(rng: &mut Rng, first: &[PoolConfig], now: &[PoolConfig]) -> Vec<PoolConfig> {
     let mut pools = now.to_vec();
     if pools.is_empty() {
@@ -169,7 +169,7 @@ pub(crate) fn edited(rng: &mut Rng, first: &[PoolConfig], now: &[PoolConfig]) ->
             }
         }
     }
-    // A pool of copies lies on what is configured: the configuration is checked before it gets here.
+    // A pool of copies lies on a configured pool. The configuration is checked before the core gets it.
     let names: Vec<Arc<str>> = pools.iter().map(|pool| pool.name.clone()).collect();
     pools.retain(|pool| pool.on.iter().all(|on| names.contains(on)));
     pools

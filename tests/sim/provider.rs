@@ -1,11 +1,11 @@
-//! A provider that sells machines, and the adapter that buys them: eventually consistent, short of capacity, asked too
-//! often, forgetful of permissions, with answers that get lost and machines that are taken away with a warning that comes
-//! late, twice or never.
+//! A provider that sells machines, and the adapter that buys them. The provider is eventually consistent, short of
+//! capacity, limits its rate of requests, loses permissions and answers, and takes machines back. Its warnings come late,
+//! twice or never.
 //!
-//! What the real `ec2` adapter does is told here in the terms of the core: the note first (`Input::Noted`, and nothing is asked
-//! for before its answer), the same token until the outcome is known, and no further attempt before that. The oracle of
-//! money is here, too: no resource has two machines, nothing was asked for that is not stored, and in the end nothing runs
-//! of which no record speaks.
+//! The model follows the real `ec2` adapter in the terms of the core. The note comes first (`Input::Noted`): no request
+//! leaves before its answer. An attempt keeps its token until its outcome is known; only then another attempt begins. This
+//! file also has the oracle of money: no resource has two machines, each request is stored before it leaves, and at the end
+//! each running machine has a record.
 
 use crate::adapters::Weather;
 use crate::rng::Rng;
@@ -16,19 +16,19 @@ use wharfinger_core::{
     Timestamp, Work,
 };
 
-/// A new machine is in the lists after so long at most.
+/// Maximum time until the lists show a new machine.
 const LAG_MAX: Millis = Millis(8000);
-/// The adapter gives the lists so long before it believes them.
+/// Time that the adapter waits before it trusts the lists.
 const LISTED_AFTER: Millis = Millis(10_000);
-/// What nobody's record speaks of is ended when it is older than this, which is longer than any launch.
+/// Age at which a machine without a record is ended. It is longer than any launch.
 const ORPHAN_AGE: Millis = Millis::secs(45);
-/// Repetitions of a request in one call.
+/// Maximum number of repetitions of a request in one call.
 const REPEATS_MAX: u32 = 6;
 
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 enum State {
     Runs,
-    /// The provider takes it away then.
+    /// Time at which the provider takes the machine back.
     Ends(Timestamp),
     Over,
 }
@@ -42,7 +42,7 @@ struct Machine {
     state: State,
 }
 
-/// What the adapter has written down of a resource, in its handle.
+/// The adapter's note about a resource, as stored in its handle.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 enum Note {
     Launching { attempt: u32, since: Timestamp },
@@ -78,7 +78,7 @@ impl Note {
         })
     }
 
-    /// Whether it speaks of this machine.
+    /// Whether the note names this machine.
     fn claims(self, number: u64, machine: &Machine) -> bool {
         match self {
             Note::Launching { attempt, .. } | Note::Refused { attempt, .. } => attempt == machine.attempt,
@@ -88,11 +88,11 @@ impl Note {
     }
 }
 
-/// Where a call to make a machine stands.
+/// Progress of a call that makes a machine.
 #[derive(Clone, Debug)]
 enum Stage {
     Begins,
-    /// Waits until the note is durable, and goes on from it; or ends with this failure.
+    /// The call waits until the note is durable, and continues from it, or ends with this failure.
     Writes(Note, Option<CallFailure>),
     Asks {
         attempt: u32,
@@ -100,7 +100,7 @@ enum Stage {
         doubtful: bool,
         repeats: u32,
     },
-    /// The provider's answer is on its way.
+    /// The answer of the provider is in transit.
     Hears {
         attempt: u32,
         machine: u64,
@@ -120,11 +120,11 @@ struct Call {
     stage: Stage,
 }
 
-/// What a call does next.
+/// The next step of a call.
 pub(crate) enum Next {
-    /// Writes this down, and waits for the answer.
+    /// The call stores this note and waits for the answer.
     Writes(Arc<str>),
-    /// Goes on after this time.
+    /// The call continues after this time.
     Again(Millis),
     Made(Made),
     Gone,
@@ -137,13 +137,13 @@ pub(crate) struct Provider {
     tokens: BTreeMap<(ResourceId, u32), u64>,
     calls: BTreeMap<u64, Call>,
     next: u64,
-    /// Nothing is to be had before this.
+    /// No capacity is for sale before this time.
     short: Timestamp,
-    /// We may not launch before this.
+    /// The account may not launch before this time.
     refusing: Timestamp,
-    /// Seen in the last sweep with no record that speaks of them.
+    /// Machines that the last sweep saw without a record.
     strays: BTreeSet<u64>,
-    /// The first thing that must never be.
+    /// The first breach.
     broken: Option<String>,
     pub(crate) launches: u64,
 }
@@ -153,12 +153,12 @@ fn fails(blame: Blame, reason: &str) -> CallFailure {
 }
 
 impl Provider {
-    /// Something that must never be has been.
+    /// Records a breach.
     pub(crate) fn verdict(&self) -> Result<(), String> {
         self.broken.clone().map_or(Ok(()), Err)
     }
 
-    /// Goes on with a call; `number` names it, `stored` is the handle as the store has it.
+    /// Continues a call. `number` names the call; `stored` is the handle as the store has it.
     pub(crate) fn goes_on(
         &mut self,
         now: Timestamp,
@@ -186,7 +186,7 @@ impl Provider {
         next
     }
 
-    /// The note is durable: the call goes on from it. Or it is not, and the call is over.
+    /// Continues the call if its note is durable, and ends the call otherwise.
     pub(crate) fn written(&mut self, number: u64, durable: bool) -> Next {
         let Some(call) = self.calls.get_mut(&number) else { return Next::Again(Millis(1)) };
         let Stage::Writes(note, failure) = call.stage.clone() else { return Next::Again(Millis(1)) };
@@ -202,7 +202,7 @@ impl Provider {
         Next::Again(Millis(1))
     }
 
-    /// The store did not take the note: it is written again.
+    /// Writes a note again that the store did not take.
     pub(crate) fn unwritten(&self, number: u64) -> Option<Arc<str>> {
         match &self.calls.get(&number)?.stage {
             Stage::Writes(note, _) => Some(note.text()),
@@ -254,7 +254,7 @@ impl Provider {
                 }
                 Some(note) => self.turns(number, Self::stage_of(Some(note), true), 1),
             },
-            // The note that an attempt is over was written: the next one.
+            // The note that an attempt has ended is durable: the next attempt begins.
             Stage::Writes(Note::Over { attempt }, _) => {
                 self.writes(number, Note::Launching { attempt: attempt + 1, since: now }, None)
             }
@@ -264,8 +264,8 @@ impl Provider {
                 if repeats >= REPEATS_MAX {
                     return Next::Fails(fails(Blame::Provider, "LAUNCH_IN_DOUBT"));
                 }
-                // A server that led until now may repeat what the next one has brought further: that it was asked for was
-                // stored before.
+                // A deposed server may repeat a request that its successor has continued. The request was stored before
+                // that.
                 let written = Note::read(stored.as_ref()).is_some_and(|note| match note {
                     Note::Launching { .. } => note == Note::Launching { attempt, since },
                     Note::Refused { attempt: later, .. }
@@ -282,11 +282,11 @@ impl Provider {
                     80..180 => return self.turns(number, again(true), rng.between(500, 2000)),
                     _ => {}
                 }
-                // Permissions are looked at before the token is.
+                // The provider checks permissions before it looks at the token.
                 let refused = weather.faults && self.refusing > now;
                 let answer = if refused { None } else { self.launch(now, id, attempt, weather, rng) };
                 if dice < 280 {
-                    // Done or refused, and nobody hears of it.
+                    // The request is done or refused, and its answer is lost.
                     return self.turns(number, again(true), rng.between(500, 2000));
                 }
                 match answer {
@@ -327,7 +327,7 @@ impl Provider {
         }
     }
 
-    /// The provider's part: the token first, then the capacity.
+    /// The provider's part of a launch: it looks at the token first, then at the capacity.
     fn launch(&mut self, now: Timestamp, id: ResourceId, attempt: u32, weather: Weather, rng: &mut Rng) -> Option<u64> {
         if let Some(known) = self.tokens.get(&(id, attempt)) {
             return Some(*known);
@@ -363,7 +363,7 @@ impl Provider {
         self.machines.iter().find(|(_, own)| ours(own)).map(|(number, _)| *number)
     }
 
-    /// One step of removing a machine.
+    /// One step of the removal of a machine.
     fn ends(&mut self, now: Timestamp, effect: &Effect, weather: Weather, rng: &mut Rng) -> Next {
         if weather.faults && rng.chance(120) {
             return Next::Fails(fails(Blame::Provider, "THROTTLED"));
@@ -383,7 +383,7 @@ impl Provider {
             Some(Note::Launched { machine, .. } | Note::Ready { machine, .. }) => {
                 let known = self.machines.get(&machine).map(|own| (own.listed, own.state));
                 match known {
-                    // It is not known yet, which does not mean that it will not be.
+                    // The lists do not show the machine yet, but may show it later.
                     Some((listed, state)) if listed > now && state != State::Over => not_yet(),
                     _ => {
                         self.over(machine);
@@ -400,25 +400,25 @@ impl Provider {
         }
     }
 
-    /// Nobody goes on with the calls: their process died.
+    /// Ends all calls, because their process died.
     pub(crate) fn halted(&mut self) {
         self.calls.clear();
     }
 
-    /// Nobody goes on with these.
+    /// Ends these calls.
     pub(crate) fn ended(&mut self, calls: &[u64]) {
         calls.iter().for_each(|number| drop(self.calls.remove(number)));
     }
 
-    /// The machine under a host is no more, whoever ended it.
+    /// Removes the machine under a host, for any reason.
     pub(crate) fn dies(&mut self, id: ResourceId) {
         for own in self.machines.values_mut().filter(|own| own.resource == id) {
             own.state = State::Over;
         }
     }
 
-    /// Time goes by: what is taken away goes, some other is warned, markets change. Returns the hosts that have ended, and
-    /// what is said of whom, when.
+    /// Lets time pass: the provider takes machines back, warns of others, and changes its markets. Returns the hosts that
+    /// have ended, and the notices with their hosts and times.
     pub(crate) fn lives(
         &mut self,
         now: Timestamp,
@@ -432,7 +432,7 @@ impl Provider {
             if matches!(own.state, State::Ends(at) if at <= now) {
                 own.state = State::Over;
                 gone.push(own.resource);
-                // Also when it ends nobody may be told, or be told twice.
+                // The end of a machine, too, may be announced never or twice.
                 for _ in 0..rng.below(3) {
                     let at = now.after(Millis(rng.between(1, 9000)));
                     said.extend(tell(core, own.resource, NoticeKind::Gone, "queue").map(|input| (at, input)));
@@ -463,7 +463,7 @@ impl Provider {
         (gone, said)
     }
 
-    /// The adapter compares the lists with the books, in both directions.
+    /// The adapter compares the lists with the records, in both directions.
     fn sweeps(&mut self, now: Timestamp, core: &Core, rng: &mut Rng) -> Vec<(Timestamp, Input)> {
         let mut said = Vec::new();
         let mut strays = BTreeSet::new();
@@ -499,7 +499,7 @@ impl Provider {
         said
     }
 
-    /// Machines that cost money and of which no record speaks.
+    /// Machines that cost money and have no record.
     pub(crate) fn unclaimed(&self, core: &Core) -> Option<String> {
         let speaks = |number: u64, own: &Machine| {
             core.resource(own.resource).is_some_and(|row| {

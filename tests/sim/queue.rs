@@ -31,7 +31,7 @@ pub(crate) struct Look<'a> {
     pub(crate) leases: &'a BTreeMap<LeaseId, Arc<Lease>>,
     pub(crate) resources: &'a BTreeMap<ResourceId, Arc<Resource>>,
     pub(crate) pools: &'a [PoolView],
-    /// Whether the holders are of several tenants: a request that is refused at once counts for the order, too.
+    /// Whether the holders are of several tenants. A request that is refused at once changes their order, too.
     pub(crate) several_tenants: bool,
 }
 
@@ -224,7 +224,7 @@ impl<'a> Look<'a> {
         (0..slots.len()).filter(|n| self.fits(lease, &slots[*n])).collect()
     }
 
-    /// Requests for which slots are kept: the first of each class. A request with constraints of its own does not hide the
+    /// Requests that keep slots: the first of each class. A request with constraints of its own does not hide the
     /// next one of its class.
     fn first_of_their_class<'b>(&self, waiters: &'b [Waiter<'a>]) -> Vec<&'b Waiter<'a>> {
         let mut classes = BTreeSet::new();
@@ -368,7 +368,7 @@ impl<'a> Look<'a> {
             let Some(pool) = self.pool(name) else { continue };
             let config = &pool.config;
             let of_pool = || self.resources.values().filter(|row| row.pool == *name);
-            // Successors of draining resources are provisioned before the slots are missing.
+            // Successors of draining resources are provisioned before their slots are missing.
             if of_pool().any(|row| matches!(row.state, ResourceState::Draining { deadline: Some(_), .. })) {
                 continue;
             }

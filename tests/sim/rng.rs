@@ -1,4 +1,4 @@
-//! Chance, from a seed: the same seed gives the same numbers on every machine (xoshiro256** filled by SplitMix64).
+//! Random numbers from a seed. The same seed gives the same numbers on every machine (xoshiro256** filled by SplitMix64).
 
 pub(crate) struct Rng {
     state: [u64; 4],
@@ -30,22 +30,22 @@ impl Rng {
         result
     }
 
-    /// From 0 to below `end`, which is not 0.
+    /// A number from 0 to `end - 1`; `end` is at least 1.
     pub(crate) fn below(&mut self, end: u64) -> u64 {
         self.next() % end
     }
 
-    /// From `from` to below `to`.
+    /// A number from `from` to `to - 1`.
     pub(crate) fn between(&mut self, from: i64, to: i64) -> i64 {
         from + self.below(to.abs_diff(from)) as i64
     }
 
-    /// True so many times in a thousand.
+    /// True in `permille` of 1,000 cases.
     pub(crate) fn chance(&mut self, permille: u64) -> bool {
         self.below(1000) < permille
     }
 
-    /// One of these; `None` of nothing.
+    /// One of the items; `None` if there are none.
     pub(crate) fn pick<T: Clone>(&mut self, from: &[T]) -> Option<T> {
         if from.is_empty() { None } else { Some(from[self.below(from.len() as u64) as usize].clone()) }
     }

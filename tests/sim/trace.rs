@@ -1,16 +1,16 @@
-//! What happened, as text: all inputs, batches, answers and effects in their order.
+//! The trace of a run: its inputs, batches, answers and effects as text, in their order.
 
 use std::fmt::Write;
 use wharfinger_core::Timestamp;
 
-/// What becomes of the text. Most runs are over without a word.
+/// Use of the text. Most runs end without a fault and need none.
 #[derive(Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Kept {
-    /// Nobody reads it, and it is not even made.
+    /// The text is not made.
     No,
-    /// For the end.
+    /// The text is kept until the end of the run.
     Yes,
-    /// Printed at once, so that a run that never ends tells how far it got.
+    /// Each line is printed at once, so that a run without an end shows its progress.
     Printed,
 }
 

@@ -1,4 +1,4 @@
-//! One run: virtual time, and everything that can happen in it, in an order that the seed decides.
+//! One run: virtual time, and all events in it, in an order that the seed decides.
 
 use crate::adapters::{Caller, Condition, Key, Things, Weather};
 use crate::broker::{Answered, Broker, Outcome};
@@ -17,37 +17,37 @@ use wharfinger_core::{
 };
 
 const START: Timestamp = Timestamp(1_000_000_000);
-/// So long the world is hostile.
+/// Duration of the hostile phase.
 const STORM: Millis = Millis::secs(120);
-/// So long it may take until all is settled after that: the longest of all waits is a janitor's ten minutes.
+/// Maximum time after the hostile phase until all is settled. The longest of all waits is ten minutes, of a janitor.
 const CALM: Millis = Millis::secs(1500);
-/// The server looks at the clock so often.
+/// Interval at which the server looks at the clock.
 const TICK: Millis = Millis(1000);
 
-/// What is due at some time.
+/// An event that is due at some time.
 enum Due {
-    /// A call of an adapter is over.
+    /// A call of an adapter has ended.
     Ends(Key, u64),
-    /// A call on what is bought writes its note again, which the store did not take.
+    /// A call on a bought machine writes its note again, because the store did not take it.
     Notes(Key, u64),
-    /// Something is said, by whomever.
+    /// A notice of any source arrives.
     Said(Input),
-    /// An adapter's answer, from this life of the broker: it does not outlive its process.
+    /// The answer of an adapter in one life of the broker. It does not outlive its process.
     Answer(Input, u64),
-    /// The answer of a call on what is bought, after its last note. It is given up with its call.
+    /// The answer of a call on a bought machine, after its last note. It is dropped if its call is ended.
     Concluded(Input, u64),
     Holder(usize),
     Nature,
     Operator,
     Editor,
     Watcher(usize),
-    /// Who sells machines goes on with his day.
+    /// The provider's time advances.
     Provider,
-    /// The broker is stopped for a while, and goes on as if nothing had been.
+    /// The broker is stopped for a while, and then continues as if there had been no stop.
     Freeze,
     /// The process dies.
     Crash,
-    /// It starts.
+    /// The process starts.
     Start,
 }
 
@@ -65,20 +65,20 @@ pub(crate) struct World {
     first_pools: Vec<PoolConfig>,
     pools: Vec<PoolConfig>,
     weather: Weather,
-    /// One input a turn, so that the oracle can look between any two.
+    /// At most one input a turn, so that the oracle can look between any two.
     one_by_one: bool,
     calm: bool,
     turns: u64,
-    /// Grows with each recovery: an answer that comes twice does not come over one.
+    /// Number of recoveries. A repeated answer is dropped if there was a recovery between.
     life: u64,
 }
 
-/// What a run came to.
+/// The result of a run.
 pub(crate) struct Report {
     pub(crate) trace: String,
     pub(crate) result: Result<(), String>,
     pub(crate) turns: u64,
-    /// How often what happened.
+    /// Counts of events by name.
     pub(crate) counts: BTreeMap<&'static str, u64>,
 }
 
@@ -151,7 +151,7 @@ impl World {
         self.at(after, due);
     }
 
-    /// Goes to the next time at which something is due, and lets it happen.
+    /// Advances to the time of the next event, and handles it.
     fn step(&mut self) -> Result<(), String> {
         let mut next = self.now.after(TICK);
         if let Some(((at, _), _)) = self.due.first_key_value() {
@@ -162,7 +162,7 @@ impl World {
         {
             next = next.min(at);
         }
-        // What comes while a turn is under way is in the next one, together.
+        // Inputs that arrive during a turn share the next one.
         let gathered = if self.one_by_one { 0 } else { self.rng.between(0, 30) };
         self.now = self.now.max(next).after(Millis(gathered));
         let mut inputs = Vec::new();
@@ -186,7 +186,7 @@ impl World {
             self.turn(inputs)?;
             inputs = rest;
             if self.life != life {
-                // An answer counts if its call goes on.
+                // An answer counts if its call is still under way.
                 inputs.retain(|input| !is_answer(input) || self.things.counts(0, input));
             }
         }
@@ -198,7 +198,7 @@ impl World {
             Due::Ends(key, number) if self.things.buys(0, key, number).is_some() => self.buys(key, number, inputs),
             Due::Ends(key, number) => {
                 if let Some(input) = self.things.finish(self.now, 0, key, number) {
-                    // Some answers come twice: once more when nobody waits for them.
+                    // Some answers arrive twice, the second time after their call has ended.
                     if self.weather.faults && self.rng.chance(30) {
                         self.soon(1, 9000, Due::Answer(input.clone(), self.life));
                     }
@@ -212,7 +212,7 @@ impl World {
             Due::Notes(..) => {}
             Due::Said(input) => inputs.push(input),
             Due::Answer(input, life) if life == self.life => inputs.push(input),
-            // A call that a recovery names goes on, and its answer counts.
+            // A call that a recovery names continues, and its answer counts.
             Due::Concluded(input, life) if life == self.life || self.things.counts(0, &input) => inputs.push(input),
             Due::Concluded(..) => {}
             Due::Answer(..) => {}
@@ -290,7 +290,7 @@ impl World {
         Ok(())
     }
 
-    /// A call on what is bought goes on, and may be over.
+    /// A call on a bought machine continues, and may end.
     fn buys(&mut self, key: Key, number: u64, inputs: &mut Vec<Input>) {
         let Some(effect) = self.things.buys(0, key, number) else { return };
         let id = effect.resource.id;
@@ -310,7 +310,7 @@ impl World {
         inputs.extend(answer);
     }
 
-    /// What a note that was written leads to, or that was refused. `None`: the store failed, and it is written again.
+    /// The consequence of a note that was stored or refused. `None`: the store failed, and the note is written again.
     fn noted(&mut self, resource: ResourceId, op: wharfinger_core::Op, durable: Option<bool>) {
         let key = (resource, None, op);
         let Some(number) = self.things.number_of(0, key) else { return };
@@ -378,7 +378,7 @@ impl World {
         [Fault::NotCommitted, Fault::InDoubtLost, Fault::InDoubtStored][self.rng.below(3) as usize]
     }
 
-    /// One turn over these inputs; what comes of it leaves, if the process lives so long.
+    /// One turn over these inputs. Its effects leave if the process lives until then.
     fn turn(&mut self, inputs: Vec<Input>) -> Result<(), String> {
         self.turns += 1;
         for input in &inputs {
@@ -407,7 +407,7 @@ impl World {
                 self.broker.clear_faults();
                 self.look_at_the_store()?;
                 self.broker.core().check_invariants()?;
-                // Of several inputs in one turn the oracle sees the last state only.
+                // After a turn of several inputs the oracle sees only the last state.
                 let single = self.one_by_one && asked.len() <= 1;
                 if let Err(why) = self.oracle.queue_is_fair(&self.broker.core().pools(), single) {
                     let core = self.broker.core();
@@ -449,7 +449,7 @@ impl World {
                 let stored: BTreeSet<LeaseId> = self.broker.snapshot().leases.iter().map(|row| row.id).collect();
                 self.oracle.restarted(&stored)?;
                 self.oracle.ended_by_silence.clear();
-                // What was in doubt may be stored, and nobody was told: who watches resumes by revision.
+                // A commit in doubt may be stored without an event to watchers: a watcher resumes by its revision.
                 self.oracle.watchers.iter_mut().for_each(|watcher| watcher.connected = false);
                 self.lost_answers(&asked);
                 self.release(batch)?;
@@ -461,7 +461,7 @@ impl World {
         }
     }
 
-    /// What an operator said is said again: he got UNAVAILABLE for it.
+    /// An operator repeats a request that was answered with UNAVAILABLE.
     fn lost_answers(&mut self, asked: &[Input]) {
         for input in asked {
             if let Input::Admin(_) = input {
@@ -513,7 +513,7 @@ impl World {
         Ok(())
     }
 
-    /// After the commit: watchers are told, calls begin.
+    /// After the commit: watchers get events, calls begin.
     fn release(&mut self, batch: Batch) -> Result<(), String> {
         self.oracle.watchers.iter_mut().for_each(|watcher| watcher.told(&batch));
         for effect in batch.effects {
@@ -531,7 +531,7 @@ impl World {
         Ok(())
     }
 
-    /// The storm is over: faults stop, what is switched off is switched on, what operators did is undone.
+    /// Ends the hostile phase: faults stop, all entries are switched on, operators' orders are undone.
     fn clear_up(&mut self) -> Result<(), String> {
         self.note(|| "the storm is over".into());
         self.calm = true;
@@ -542,7 +542,7 @@ impl World {
             self.step()?;
         }
         self.turn(vec![Input::Configure(self.pools.clone().into())])?;
-        // What was announced or asked for before is in all heads now, however late it was.
+        // All delayed notices and requests have arrived by now.
         for _ in 0..60 {
             self.step()?;
         }
@@ -586,7 +586,7 @@ impl World {
     }
 }
 
-/// What is not as it should be when nothing happens any more.
+/// The fault of the settled state, if it has one.
 pub(crate) fn unsettled(core: &Core, now: Timestamp) -> Option<String> {
     let waiting = core.leases(None).find(|row| row.spec.child.is_none() && !row.ended());
     if let Some(row) = waiting {
@@ -597,7 +597,7 @@ pub(crate) fn unsettled(core: &Core, now: Timestamp) -> Option<String> {
         return Some(format!("{} is not cleaned: {:?}", row.id, row.state));
     }
     let moving = |row: &&Arc<Resource>| match row.state {
-        // For what the broker keeps by itself nobody waits a day.
+        // The broker's own quarantines may outlast the run.
         ResourceState::Quarantined { until: Some(_), ref cordon, .. } => &*cordon.by != "wharfinger",
         ResourceState::Draining { .. } if keeps_a_copy(core, row.id) => false,
         ResourceState::Ready if row.hold.as_ref().is_some_and(|keep| keep.until.is_some()) => true,
@@ -606,14 +606,14 @@ pub(crate) fn unsettled(core: &Core, now: Timestamp) -> Option<String> {
         | ResourceState::Draining { .. }
         | ResourceState::Destroying { .. }
         | ResourceState::Orphaned { .. } => true,
-        // One that nobody waits for any more may wait for a host for ever: it has none of the world's goods.
+        // A copy without a waiting request may wait for a host for ever. It holds no slot.
         ResourceState::Provisioning { .. } => row.parent.is_none_or(|parent| parent.host.is_some()),
         ResourceState::Ready | ResourceState::Quarantined { .. } | ResourceState::Gone { .. } => false,
     };
     core.resources(None).find(moving).map(|row| format!("{} of {} is {:?}", row.id, row.pool, row.state))
 }
 
-/// A host that leaves waits for what is kept on it for triage.
+/// A draining host waits for the resources that are held on it for triage.
 fn keeps_a_copy(core: &Core, host: ResourceId) -> bool {
     core.resources(None).any(|row| {
         row.parent.is_some_and(|parent| parent.host == Some(host))
@@ -630,7 +630,7 @@ fn is_answer(input: &Input) -> bool {
         | Input::Probed { .. }
         | Input::Repaired { .. }
         | Input::Destroyed { .. }
-        // Nobody waits for it any more.
+        // No caller waits for its answer.
         | Input::Noted { .. } => true,
         Input::Lease(_)
         | Input::Release { .. }

@@ -136,7 +136,7 @@ fn right() -> CertificateParams {
 }
 
 #[tokio::test]
-async fn a_certificate_with_one_thing_wrong_names_nobody() {
+async fn a_certificate_with_one_fault_names_no_caller() {
     type Change = (&'static str, fn(&mut CertificateParams));
     let site = Site::new();
     let peer = site.with(right()).await.unwrap().unwrap();

@@ -161,7 +161,7 @@ async fn an_authority_signs_only_the_names_that_it_may() {
 }
 
 #[tokio::test]
-async fn what_is_revoked_is_refused_and_connections_of_it_are_found() {
+async fn a_revoked_certificate_is_refused_and_its_connections_are_found() {
     let site = Site::new();
     let (good, bad) = (site.client("spiffe://farm/good"), site.client("spiffe://farm/bad"));
     let server = site.server(ClientAuth::Required);
@@ -226,7 +226,7 @@ async fn a_server_is_checked_by_its_host_name_or_by_its_uri() {
 }
 
 #[tokio::test]
-async fn plaintext_and_other_protocols_are_told_apart() {
+async fn plaintext_and_other_protocols_are_distinguished() {
     let site = Site::new();
     let server = site.server(ClientAuth::Optional);
     let (mut near, far) = duplex(64 * 1024);

@@ -280,13 +280,13 @@ mod tests {
     use super::{Command, quote};
 
     #[test]
-    fn what_is_fed_to_a_command_is_not_printed() {
+    fn the_input_of_a_command_is_not_printed() {
         let said = format!("{:?}", Command::new(["ssh-add", "-"]).stdin("s3cret"));
         assert!(said.contains("6 bytes") && !said.contains("s3cret"), "{said}");
     }
 
     #[test]
-    fn what_no_system_could_start_is_refused() {
+    fn a_command_that_no_system_could_start_is_refused() {
         let refused = |command: Command| command.check().unwrap_err();
         assert!(refused(Command::default()).contains("empty"));
         assert!(refused(Command::new(["a\0b"])).contains("NUL"));

@@ -232,7 +232,7 @@ mod tests {
     }
 
     #[test]
-    fn they_are_shown_to_the_pools_own_hosts_alone() {
+    fn credentials_are_sent_to_the_pools_own_hosts_alone() {
         let (_dir, password) = file("s3cret", 0o600);
         let ours = Credentials::password("bot", &password).bound_to([HTTPS, "git@example.org:a.git"]);
         let input = |repository: &str| {

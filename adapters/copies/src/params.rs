@@ -353,7 +353,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_no_name_is_the_requests_fault() {
+    fn an_invalid_name_is_the_requests_fault() {
         for (pairs, reason) in [
             (&[("branch", "--upload-pack=x")][..], "BAD_REF_NAME"),
             (&[("branch", "")], "BAD_REF_NAME"),

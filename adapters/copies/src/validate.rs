@@ -428,7 +428,7 @@ mod tests {
     }
 
     #[test]
-    fn what_does_not_go_together_with_sparse_is_refused() {
+    fn a_setting_that_excludes_sparse_is_refused_beside_it() {
         for (what, says) in [("lfs", "lfs"), ("submodules", "submodules")] {
             let failure = sparse_with(|config| {
                 config.sparse = vec!["src".into()];

@@ -67,7 +67,7 @@ async fn every_kind_of_name_gives_its_commit() {
 }
 
 #[tokio::test]
-async fn what_is_not_there_is_the_requests_fault_and_taints_nothing() {
+async fn a_missing_ref_is_the_requests_fault_and_taints_nothing() {
     let world = World::new(Clean::Clean).await;
     let tree = world.origin.work("git rev-parse main^{tree} && git tag blob main:a.txt && git push -q origin blob && git branch both && git tag both && git push -q origin refs/heads/both refs/tags/both");
     for (params, reason) in [
@@ -129,7 +129,7 @@ async fn an_unreachable_remote_is_the_providers_fault() {
 }
 
 #[tokio::test]
-async fn the_hosts_own_troubles_are_told_apart() {
+async fn faults_of_the_host_are_distinguished() {
     let world = World::new(Clean::Clean).await;
     let dead = |error: ShellError| world.job_on(Arc::new(DeadShell(error)));
     let silent = dead(ShellError::Unreachable("no route".into()));
@@ -165,7 +165,7 @@ async fn a_missing_directory_of_the_host_is_not_made_again() {
 }
 
 #[tokio::test]
-async fn a_full_disk_is_said_before_anything_is_written() {
+async fn a_full_disk_is_reported_before_a_file_is_written() {
     let mut world = World::bare(|config| config.min_free_disk_mb = u64::from(u32::MAX));
     let failure = world.provision().await.unwrap_err();
     assert_eq!((failure.blame, failure.reason), (Blame::Resource, "DISK_FULL"), "{failure}");

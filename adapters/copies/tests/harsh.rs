@@ -166,7 +166,7 @@ async fn files_of_another_user_are_met() {
 }
 
 #[tokio::test]
-async fn what_is_mounted_inside_is_not_emptied() {
+async fn a_mount_inside_a_copy_is_not_emptied() {
     let world = World::new(Clean::Clean).await;
     let source = world.origin.dir.join("precious");
     std::fs::create_dir(&source).unwrap();

@@ -58,7 +58,7 @@ const IDENTITY: &str = "git config user.name builder; git config user.email b@ex
 const ELSEWHERE: &str = "git checkout -q main; git pull -q origin main; date +%N$$ >>elsewhere.txt; git add -A; git commit -qm elsewhere; git push -q origin main";
 
 #[tokio::test]
-async fn what_a_build_committed_lands() {
+async fn commits_of_a_build_land() {
     let world = World::new(Clean::Clean).await;
     let prepared = world.prepare(&[]).await.unwrap();
     world.spoil(&format!("{IDENTITY} echo new >new.txt; git add -A; git commit -qm 'made by a build'"));
@@ -146,7 +146,7 @@ async fn a_merge_that_a_lease_asked_for_lands_as_it_was_built() {
 }
 
 #[tokio::test]
-async fn what_was_changed_and_not_committed_lands_if_that_is_asked_for() {
+async fn uncommitted_changes_land_on_request() {
     let world = World::new(Clean::Clean).await;
     world.origin.work(
         "printf '*.big filter=evil\n' >.gitattributes; echo big >x.big; echo sub >dir-to-file; mkdir d; echo 1 >d/one
@@ -317,7 +317,7 @@ async fn killed_at_any_time_it_lands_once() {
 }
 
 #[tokio::test]
-async fn what_the_remote_refuses_is_said_in_its_words() {
+async fn a_refusal_of_the_remote_is_reported_in_its_words() {
     let world = World::new(Clean::Clean).await;
     let prepared = world.prepare(&[]).await.unwrap();
     world.spoil(&format!("{IDENTITY} echo new >new.txt; git add -A; git commit -qm new"));
@@ -505,7 +505,7 @@ async fn two_at_once_from_two_copies_both_land() {
 }
 
 #[tokio::test]
-async fn who_waits_in_vain_is_told_and_what_was_left_is_removed() {
+async fn a_caller_that_waits_in_vain_gets_an_error_and_remains_are_removed() {
     let world = World::new(Clean::Clean).await;
     let prepared = world.prepare(&[]).await.unwrap();
     world.spoil(&format!("{IDENTITY} echo new >new.txt; git add -A; git commit -qm new"));

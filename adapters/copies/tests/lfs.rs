@@ -100,7 +100,7 @@ async fn large_files_are_there_and_proved() {
 }
 
 #[tokio::test]
-async fn who_must_act_is_said() {
+async fn an_lfs_failure_names_who_must_act() {
     let Some(mut world) = world(|config| config.clean = Clean::Keep).await else { return };
     world.prepare(&[]).await.unwrap();
     // Pushed without its content.

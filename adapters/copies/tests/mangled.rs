@@ -16,12 +16,12 @@ async fn play(rows: &[Row]) {
 }
 
 #[tokio::test]
-async fn what_is_missing_or_broken_in_the_repository() {
+async fn faults_of_the_repository_are_found() {
     play(rows::BROKEN).await;
 }
 
 #[tokio::test]
-async fn what_a_killed_git_leaves() {
+async fn remains_of_a_killed_git_are_found() {
     play(rows::KILLED).await;
 }
 
@@ -41,17 +41,17 @@ async fn files_that_are_not_the_commits() {
 }
 
 #[tokio::test]
-async fn what_git_can_be_told() {
+async fn hostile_configuration_of_git_is_found() {
     play(odd_rows::GIT).await;
 }
 
 #[tokio::test]
-async fn what_a_host_can_hold() {
+async fn faults_of_the_host_under_a_copy_are_found() {
     play(odd_rows::HOST).await;
 }
 
 #[tokio::test]
-async fn what_changes_at_the_remote() {
+async fn changes_at_the_remote_are_found() {
     let mut world = World::new(Clean::Clean).await;
     world.origin.work("git push -q origin main:feat");
     let prepared = world.prepare(&[("branch", "feat")]).await.unwrap();
@@ -80,7 +80,7 @@ async fn what_changes_at_the_remote() {
 }
 
 #[tokio::test]
-async fn what_lies_in_a_submodules_place_goes() {
+async fn a_file_in_a_submodules_place_is_removed() {
     let world = World::new(Clean::Clean).await;
     world.origin.work(
         "git update-index --add --cacheinfo 160000,$(git rev-parse v1),sub/mod; git commit -qm 'a submodule'; git push -q origin main; git reset -q --hard",

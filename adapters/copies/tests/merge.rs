@@ -112,7 +112,7 @@ async fn a_conflict_is_the_requests_fault_and_names_files_and_refs() {
 }
 
 #[tokio::test]
-async fn what_cannot_be_merged_is_said_in_its_own_words() {
+async fn a_conflict_is_reported_by_its_files_and_kinds() {
     let world = World::new(Clean::Clean).await;
     world.origin.work(BRANCHES);
     let zeros = "0".repeat(40);

@@ -289,7 +289,7 @@ async fn is_waited_for(file: &str) {
 }
 
 #[tokio::test]
-async fn the_lock_of_a_dead_process_holds_nobody() {
+async fn the_lock_of_a_dead_process_blocks_no_fetch() {
     let world = World::new(Clean::Clean).await;
     let lock = format!("{}.lock", mirror(&world).display());
     let mut holder = std::process::Command::new("flock")
@@ -315,7 +315,7 @@ async fn the_lock_of_a_dead_process_holds_nobody() {
 }
 
 #[tokio::test]
-async fn a_mirror_is_repacked_when_nobody_uses_it() {
+async fn a_mirror_is_repacked_while_it_is_unused() {
     let world = World::new(Clean::Clean).await;
     let packs = || sh(&mirror(&world).join("objects/pack"), "ls *.pack | wc -l").parse::<usize>().unwrap();
     // As many fetches that were too big to be unpacked would leave.

@@ -25,7 +25,7 @@ fn file(content: &[u8]) -> (u32, Vec<u8>) {
 
 /// A commit that no clone can check out is the request's fault: the copy is not doubted, and serves the next lease.
 #[tokio::test]
-async fn what_git_cannot_check_out_is_the_fault_of_the_commit() {
+async fn a_tree_that_git_cannot_check_out_is_the_fault_of_the_commit() {
     let long: PathBuf = std::iter::repeat_n("directory", 500).collect();
     let commits = [
         Files::from([("f".into(), file(b"fine\n"))]),

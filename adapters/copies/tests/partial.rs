@@ -142,7 +142,7 @@ async fn a_part_that_a_build_spoils_is_put_right() {
 }
 
 #[tokio::test]
-async fn what_is_kept_is_kept_and_no_way_leads_out() {
+async fn a_kept_path_stays_and_no_link_leads_out_of_it() {
     let world = sparse(|config| config.clean = Clean::Keep).await;
     let outside = world.origin.dir.join("outside");
     sh(&world.origin.dir, "mkdir -p outside/a; echo mine >outside/a/a; echo mine >outside/top");
@@ -242,7 +242,7 @@ async fn shallow(depth: u32) -> World {
 }
 
 #[tokio::test]
-async fn a_pool_with_depth_has_so_many_commits() {
+async fn a_pool_with_depth_has_that_number_of_commits() {
     let world = shallow(2).await;
     let work = world.work(&[]);
     let prepared = world.prepare_for(work.clone()).await.unwrap();
@@ -319,7 +319,7 @@ async fn history_that_a_build_cuts_is_put_right() {
 }
 
 #[tokio::test]
-async fn what_was_built_on_a_cut_history_lands() {
+async fn commits_on_a_shallow_history_land() {
     let world = shallow(1).await;
     let prepared = world.prepare(&[]).await.unwrap();
     world.spoil("echo new >new; git add new; git -c user.name=a -c user.email=a@example.org commit -qm new");

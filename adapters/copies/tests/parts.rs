@@ -122,7 +122,7 @@ async fn each_part_gets_its_commit() {
 }
 
 #[tokio::test]
-async fn what_is_wrong_is_said_of_the_part_that_it_is_about() {
+async fn a_fault_is_reported_with_its_part() {
     let several = Several::new(|_| {}).await;
     for (params, reason, says) in [
         (&[("lib.branch", "nope")][..], "REF_NOT_FOUND", "lib: branch \"nope\""),

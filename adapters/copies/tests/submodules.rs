@@ -81,7 +81,7 @@ fn assert_all(world: &World, prepared: &Prepared) {
 }
 
 #[tokio::test]
-async fn they_are_filled_at_every_depth_and_stay_warm() {
+async fn submodules_are_filled_at_every_depth_and_stay_warm() {
     let world = world(|_| {}).await;
     let work = world.work(&[]);
     let prepared = world.prepare_for(work.clone()).await.unwrap();
@@ -115,7 +115,7 @@ async fn without_the_setting_their_places_are_empty() {
 }
 
 #[tokio::test]
-async fn what_a_holder_did_to_them_is_mended_by_the_next_lease() {
+async fn submodules_spoilt_by_a_holder_are_mended_by_the_next_lease() {
     let world = world(|_| {}).await;
     let mut work = world.work(&[]);
     world.prepare_for(work.clone()).await.unwrap();
@@ -173,7 +173,7 @@ async fn a_pool_that_keeps_keeps_in_them_too() {
 }
 
 #[tokio::test]
-async fn what_the_commit_asks_wrongly_is_the_requests_fault() {
+async fn an_invalid_submodule_of_a_commit_is_the_requests_fault() {
     let world = world(|config| config.submodule_urls = vec![format!("{}/", std::env::temp_dir().display())]).await;
     let good = id(&world, "mod", "main");
     let missing = "0123456789abcdef0123456789abcdef01234567";
@@ -229,7 +229,7 @@ async fn a_remote_that_is_down_is_the_providers() {
 }
 
 #[tokio::test]
-async fn they_go_only_so_deep() {
+async fn submodules_have_a_maximum_depth() {
     let world = world(|_| {}).await;
     // A repository that has itself inside, as it was one commit before.
     sh(

@@ -144,22 +144,22 @@ const ROWS: &[Row] = &[
 ];
 
 #[tokio::test]
-async fn whatever_is_done_after_a_clean_up_is_seen() {
+async fn each_spoiling_after_a_clean_up_is_seen() {
     play(true, "v1", ROWS).await;
 }
 
 #[tokio::test]
-async fn whatever_is_done_after_a_clean_up_is_seen_at_another_commit() {
+async fn each_spoiling_after_a_clean_up_is_seen_at_another_commit() {
     play(true, "main", ROWS).await;
 }
 
 #[tokio::test]
-async fn whatever_is_done_under_a_lease_is_seen() {
+async fn each_spoiling_under_a_lease_is_seen() {
     play(false, "v1", ROWS).await;
 }
 
 #[tokio::test]
-async fn whatever_is_done_under_a_lease_is_seen_at_another_commit() {
+async fn each_spoiling_under_a_lease_is_seen_at_another_commit() {
     play(false, "main", ROWS).await;
 }
 
@@ -226,7 +226,7 @@ async fn a_broker_that_was_started_again_proves_in_full() {
 }
 
 #[tokio::test]
-async fn how_warm_it_was_is_said() {
+async fn a_preparation_reports_how_warm_it_was() {
     let mut world = World::new(Clean::Clean).await;
     let warmth = |prepared: wharfinger_adapter::Prepared| {
         (prepared.access[access::WARMTH].clone(), prepared.access[access::CHANGED].parse::<u32>().unwrap())
@@ -275,7 +275,7 @@ async fn patterns_say_what_survives_and_the_rest_goes() {
 }
 
 #[tokio::test]
-async fn what_is_kept_stays_and_what_is_trusted_is_right_under_keep() {
+async fn a_kept_path_stays_and_trusted_content_is_right_beside_it() {
     let world = World::new(Clean::Keep).await;
     lease(&world, &[("tag", "v1")]).await;
     world.spoil(

@@ -224,7 +224,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_no_line_says_how_to_write_one() {
+    fn an_unreadable_line_is_refused_with_the_right_form() {
         for (line, word) in [
             ("reboot now", "\"reboot\""),
             ("maintenance", "\"\" is no time"),
@@ -246,7 +246,7 @@ mod tests {
     }
 
     #[test]
-    fn each_change_is_told_once_and_the_last_word_counts() {
+    fn each_change_is_announced_once_and_the_last_line_counts() {
         let mut board = Board::default();
         // To a broker that knows of something said before a restart.
         let nothing = board.hear("drop file", "", 0, NOW_MS);

@@ -1,7 +1,7 @@
 //! Proves that a host is fit to be leased. One script for every kind of host, run through its [`Shell`].
 
 use crate::containment::{self, Containment, Limits};
-use crate::reaper::failure;
+use crate::refusal::failure;
 use std::collections::BTreeMap;
 use std::time::Duration;
 use wharfinger_adapter::{Command, Exit, Failure, Output, Shell, Verdict, access};

@@ -7,7 +7,7 @@
 //! The groups lie where the user may make some: below a group of its own, or below one that the user's service manager delegates
 //! to it. The groups are made by `sh/cgroup.sh`; docs/adr/0035-containment.md has the reasons.
 
-use crate::reaper::failure;
+use crate::refusal::failure;
 use std::fmt;
 use std::time::Duration;
 use wharfinger_adapter::{Access, Command, Failure, Shell, access};
@@ -175,7 +175,7 @@ mod tests {
     use wharfinger_adapter::{Access, access};
 
     #[test]
-    fn what_the_kernel_acted_for_is_read_and_said() {
+    fn the_kernels_ends_of_processes_are_read_and_reported() {
         let hits = read_hits("3\nmemory=67108864 2\ncpu=1500 0\npids=40 0\npids=40 17\nnonsense\nmemory=x 1\n");
         assert_eq!(hits, [Hit::Memory { bytes: 64 << 20, ended: 2 }, Hit::Pids { most: 40, refused: 17 }]);
         let said = hits.iter().map(ToString::to_string).collect::<Vec<_>>().join("; ");

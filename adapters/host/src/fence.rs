@@ -8,7 +8,8 @@
 //! See docs/fencing.md for what this guards and what it does not.
 
 use crate::containment::Containment;
-use crate::reaper::{self, LEASE_VARIABLE, failure, left};
+use crate::mark::{self, LEASE_VARIABLE};
+use crate::refusal::{failure, left};
 use std::time::Duration;
 use wharfinger_adapter::{Command, Exit, Failure, Output, Shell};
 
@@ -31,7 +32,7 @@ pub fn path(scratch: &str, slot: u32) -> String {
 /// error if the file has another token. A program that is not there ends with 127, as in a shell. The lease is taken from the
 /// command's [`LEASE_VARIABLE`]: its number marks what the command starts (see [`crate::reaper`]).
 pub fn guarded(command: Command, path: &str, token: u64) -> Command {
-    let number = command.env.get(LEASE_VARIABLE).map(|lease| reaper::number(lease).to_string()).unwrap_or_default();
+    let number = command.env.get(LEASE_VARIABLE).map(|lease| mark::number(lease).to_string()).unwrap_or_default();
     let mut argv: Vec<String> = ["/bin/sh", "-c", GUARD, "wharfinger-fence", path].map(String::from).into();
     argv.extend([token.to_string(), number]);
     argv.extend(command.argv);
@@ -58,7 +59,7 @@ pub async fn set(
 
 /// The command behind [`set`], for adapters that run it their own way.
 pub fn set_command(path: &str, token: u64, lease: &str, containment: &Containment) -> Command {
-    let (token, number) = (token.to_string(), reaper::number(lease).to_string());
+    let (token, number) = (token.to_string(), mark::number(lease).to_string());
     let must = if containment.required { "yes" } else { "" };
     let [memory, cpu, pids] = containment.limits.arguments();
     let argv = ["/bin/sh", "-c", SET, "wharfinger-fence", path, &token, lease, &number, must, &memory, &cpu, &pids];

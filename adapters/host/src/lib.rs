@@ -23,7 +23,9 @@ pub mod fence;
 #[cfg(any(test, fuzzing))]
 #[doc(hidden)]
 pub mod fuzz;
+mod mark;
 pub mod reaper;
+mod refusal;
 pub mod sweep;
 
 #[cfg(feature = "conformance")]

@@ -17,11 +17,10 @@
 
 use crate::containment::{Hit, read_hits};
 use crate::fence;
+pub use crate::mark::{LEASE_VARIABLE, number};
+use crate::refusal::{failure, left};
 use std::time::Duration;
-use wharfinger_adapter::{Command, Exit, Failure, Output, Shell, ShellError};
-
-/// The variable that marks the processes of a lease.
-pub const LEASE_VARIABLE: &str = "WHARFINGER_LEASE";
+use wharfinger_adapter::{Command, Exit, Failure, Shell};
 
 /// Finds processes and control groups and ends them, and compares tokens: libraries that precede a script. The heads of the files
 /// name the variables that they take.
@@ -43,15 +42,6 @@ pub struct Reaped {
     pub killed: u32,
     /// The lease's own limits that the kernel acted for.
     pub hits: Vec<Hit>,
-}
-
-/// The number by which a lease's processes are found when their environment cannot be read: 61 bits of the lease's id (FNV-1a),
-/// at 2^61 or above, where no administrator sets a limit.
-pub fn number(lease: &str) -> u64 {
-    let hash = lease
-        .bytes()
-        .fold(0xcbf2_9ce4_8422_2325_u64, |hash, byte| (hash ^ u64::from(byte)).wrapping_mul(0x0000_0100_0000_01b3));
-    (hash >> 3) | 1 << 61
 }
 
 /// Ends the processes of this lease on the host: SIGTERM, up to two seconds of grace, SIGKILL, until two looks in a row find
@@ -95,61 +85,5 @@ async fn end(shell: &dyn Shell, lease: &str, fence: &str, token: u64) -> Result<
             let text = format!("looking for processes of lease {lease} ended with {exit:?}: {}", output.complaint());
             Failure::resource("CLEAN_FAILED", text)
         })),
-    }
-}
-
-/// The failure for an exit of `processes.sh`; `None` for other exits.
-pub(crate) fn left(exit: &Exit, whose: &str, output: &Output) -> Option<Failure> {
-    let complaint = output.complaint();
-    match exit {
-        Exit::Code(3) => Some(Failure::resource(
-            "PROCESSES_LEFT",
-            format!("processes of {whose} do not end: {complaint}; look at them on the host, or restart it"),
-        )),
-        Exit::Code(4) => Some(Failure::configuration(
-            "PROC_MISSING",
-            format!(
-                "{complaint}, so a lease's processes cannot be found; hosts must run Linux with /proc mounted without hidepid"
-            ),
-        )),
-        Exit::Code(7) => Some(Failure::resource(
-            "CONTAINMENT_LOST",
-            format!("it cannot be shown that {whose} left nothing: {complaint}; mount it again, or restart the host"),
-        )),
-        Exit::Code(6) => Some(Failure::resource(
-            "PROCESSES_UNREADABLE",
-            format!(
-                "processes began during {whose} and during another lease of the same user, and the kernel does not show whose \
-                 they are: {complaint}; end them on the host, or wait for the other lease's end"
-            ),
-        )),
-        _ => None,
-    }
-}
-
-/// The failure of a call whose shell does not work.
-pub(crate) fn failure(error: ShellError) -> Failure {
-    match error {
-        ShellError::NotReached(text) | ShellError::Unreachable(text) => Failure::resource("UNREACHABLE", text),
-        ShellError::Closed(text) => Failure::resource("SESSION_CLOSED", text),
-        ShellError::WrongHost(text) => Failure::configuration("HOST_KEY_MISMATCH", text),
-        ShellError::Refused(text) => Failure::configuration("AUTH_FAILED", text),
-        ShellError::NotStarted(text) => Failure::resource("COMMAND_NOT_STARTED", text),
-        ShellError::File(text) => Failure::resource("FILE_FAILED", text),
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::number;
-
-    #[test]
-    fn a_number_is_one_that_nobody_sets_and_differs_between_leases() {
-        let first = number("lse_01KAV9FT00QVQG00000000001A");
-        let second = number("lse_01KAV9FT00QVQG00000000001B");
-        assert_ne!(first, second);
-        for number in [first, second, number("")] {
-            assert!((1 << 61..1 << 62).contains(&number), "{number}");
-        }
     }
 }

@@ -20,7 +20,7 @@
 //! Ids sort by age, and only what is older is swept: a call that was held up somewhere finds nothing. An entry has one
 //! resource at a time, so that what is older is over. Pools without an inventory have several on one machine; they are not swept.
 
-use crate::reaper::{failure, left};
+use crate::refusal::{failure, left};
 use std::collections::BTreeMap;
 use std::time::Duration;
 use wharfinger_adapter::{Command, Exit, Failure, ResourceId, ResourceJob, Shell};

@@ -302,7 +302,7 @@ fn a_login_enters_the_group_by_the_lines_of_the_document() {
 }
 
 #[test]
-fn what_a_resource_left_in_its_groups_is_swept() {
+fn processes_in_the_groups_of_a_resource_are_swept() {
     if wharfinger_testkit::cgroup().is_none() {
         return;
     }
@@ -347,7 +347,7 @@ fn what_a_resource_left_in_its_groups_is_swept() {
 }
 
 #[test]
-fn what_a_resource_left_is_swept_by_its_mark_alone() {
+fn processes_of_a_resource_are_swept_by_its_mark_alone() {
     let sweep = text("host", &["cgroup.sh", "processes.sh", "sweep.sh"]);
     let remover = text("host", &["remover.sh"]);
     each(|world| {
@@ -393,7 +393,7 @@ fn no_process_is_named_by_a_text() {
 }
 
 #[test]
-fn what_is_announced_is_printed_as_it_stands() {
+fn an_announcement_is_printed_as_it_stands() {
     let watch = text("ssh", &["watch_host.sh"]);
     each(|world| {
         let line = format!("at-risk {}", world.hostile.replace('\n', " "));

@@ -10,7 +10,7 @@ use wharfinger_local::{Config, LocalAdapter};
 const PATIENCE: Duration = Duration::from_secs(60);
 
 #[tokio::test]
-async fn a_drop_file_is_heard_by_each_resource_and_so_is_its_end() {
+async fn a_drop_file_announces_to_each_resource_and_its_removal_calls_off() {
     let dir = tempfile::tempdir().unwrap();
     let mut config = Config::new(dir.path());
     config.min_free_disk_mb = 1;

@@ -73,7 +73,7 @@ async fn another_boot_is_gone_and_a_full_disk_is_mangled() {
 }
 
 #[tokio::test]
-async fn root_that_can_not_be_made_is_the_operators_to_mend() {
+async fn a_root_that_cannot_be_made_is_the_operators_to_mend() {
     let root = tempfile::tempdir().unwrap();
     std::fs::write(root.path().join("file"), "in the way").unwrap();
     let adapter = LocalAdapter::new("local".into(), Config::new(root.path().join("file")));

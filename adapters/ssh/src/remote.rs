@@ -319,7 +319,7 @@ mod tests {
     }
 
     #[test]
-    fn what_no_system_could_run_is_refused() {
+    fn a_command_that_no_system_could_run_is_refused() {
         assert!(start(&Command::default(), "n", true).unwrap_err().contains("empty"));
         assert!(start(&Command::new(["a".to_string(), "x".repeat(200_000)]), "n", true).is_err());
     }

@@ -118,7 +118,7 @@ fn now() -> u64 {
 }
 
 #[tokio::test]
-async fn a_drop_file_is_heard_and_so_is_its_end() {
+async fn a_drop_file_announces_and_its_removal_calls_off() {
     let mut world = world_or_skip!(|_, _| ());
     world.quiet("nothing is announced").await;
     let since = world.write("run/notice", "maintenance +600 new kernel\n");
@@ -192,7 +192,7 @@ async fn a_shutdown_that_systemd_has_scheduled_is_maintenance() {
 }
 
 #[tokio::test]
-async fn a_command_on_the_host_is_heard_and_its_failure_is_no_word() {
+async fn a_command_on_the_host_announces_and_its_failure_announces_nothing() {
     let mut world = world_or_skip!(|config, folder| {
         config.notice_command = Some(format!("cat '{}'", folder.join("says").display()));
         config.notice_interval_ms = 300;

@@ -93,7 +93,7 @@ fn repository(folder: &Path) -> String {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn what_a_given_up_host_left_goes_when_it_comes_back() {
+async fn remains_on_a_given_up_host_are_removed_when_it_comes_back() {
     let sshd = sshd_and_nft_or_skip!();
     let farm = adapter(&sshd, "farm");
     let (old, old_access) = made(&farm, job("farm", "alpha", OLD)).await;

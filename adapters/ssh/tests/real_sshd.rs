@@ -56,7 +56,7 @@ async fn another_host_key_is_refused_and_both_are_named() {
 }
 
 #[tokio::test]
-async fn a_host_key_of_a_type_that_we_can_not_check_is_another_host() {
+async fn a_host_key_of_a_type_that_cannot_be_checked_is_another_host() {
     let mut sshd = sshd_or_skip!();
     let target = target(&sshd);
     for kind in ["rsa", "ecdsa"] {
@@ -95,7 +95,7 @@ async fn wrong_user_or_key_is_the_operators_to_mend_and_no_verdict() {
 }
 
 #[tokio::test]
-async fn killed_sshd_is_told_at_once_and_is_unreachable() {
+async fn a_killed_sshd_is_reported_at_once_and_is_unreachable() {
     let mut sshd = sshd_or_skip!();
     let adapter = adapter(&sshd);
     let mut notices = subscribed(&adapter);
@@ -160,7 +160,7 @@ async fn hung_host_is_unreachable_within_the_limit_and_comes_back() {
 }
 
 #[tokio::test]
-async fn hung_host_is_told_when_keepalives_stay_unanswered() {
+async fn a_hung_host_is_reported_when_keepalives_stay_unanswered() {
     let sshd = sshd_or_skip!();
     let adapter = adapter_for(&sshd, |config| {
         config.keepalive_interval_ms = 200;

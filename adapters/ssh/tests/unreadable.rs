@@ -287,7 +287,7 @@ async fn a_neighbours_agent_lives_on() {
 }
 
 #[tokio::test]
-async fn what_may_be_a_neighbours_is_spared_and_the_slot_is_not_clean() {
+async fn a_process_that_may_be_a_neighbours_is_spared_and_the_slot_is_not_clean() {
     let host = host_or_skip!(Sshd::start_for_user(""));
     host.lease(0, 7).await;
     let before = host.sealed(None).await;

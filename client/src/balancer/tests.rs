@@ -151,7 +151,7 @@ async fn a_leader_whose_own_address_leads_nowhere_is_found_in_the_list() {
 }
 
 #[tokio::test]
-async fn without_a_word_who_leads_the_next_is_asked() {
+async fn a_server_that_names_no_leader_is_followed_by_the_next() {
     let (a, b, c) = (Broker::start().await, Broker::start().await, Broker::start().await);
     refuses(&a, None);
     refuses(&b, None);

@@ -64,7 +64,7 @@ async fn a_command_is_asked_once_for_the_most_of_a_token_s_time() {
 }
 
 #[tokio::test]
-async fn a_command_has_no_shell_and_its_faults_are_told() {
+async fn a_command_has_no_shell_and_its_faults_are_reported() {
     let command = |argv: &[&str]| Credentials::command(argv.iter().map(ToString::to_string).collect());
     assert_eq!(shown(&command(&["echo", "$HOME"]).token().await.unwrap()), "Bearer $HOME");
     for (argv, says) in [

@@ -31,7 +31,7 @@ async fn until(guard: &LeaseGuard, wanted: impl FnMut(&LeaseStatus) -> bool) -> 
 }
 
 #[tokio::test]
-async fn it_renews_in_the_background_and_releases_with_the_outcome() {
+async fn a_guard_renews_in_the_background_and_releases_with_the_outcome() {
     let (broker, guard) = held().await;
     assert_eq!(guard.active().await.unwrap().revision, 1);
     while *broker.script.renewals.lock().unwrap() < 3 {
@@ -45,7 +45,7 @@ async fn it_renews_in_the_background_and_releases_with_the_outcome() {
 }
 
 #[tokio::test]
-async fn it_tells_doubt_the_announced_end_and_the_break_with_its_causes() {
+async fn a_guard_reports_doubt_the_announced_end_and_the_break_with_its_causes() {
     let (mut broker, guard) = held().await;
     let (asked, tell) = broker.watches.recv().await.unwrap();
     assert_eq!(asked.lease_ids, [guard.id()]);
@@ -72,7 +72,7 @@ async fn it_tells_doubt_the_announced_end_and_the_break_with_its_causes() {
 }
 
 #[tokio::test]
-async fn an_older_answer_to_a_renewal_does_not_undo_what_the_watch_told() {
+async fn an_older_answer_to_a_renewal_does_not_undo_an_event_of_the_watch() {
     let (mut broker, guard) = held().await;
     let (_, tell) = broker.watches.recv().await.unwrap();
     tell.send(told(pb::Lease { doubt: doubt("why"), ..active(9) })).await.unwrap();
@@ -112,7 +112,7 @@ async fn a_lease_that_the_broker_forgot_is_lost() {
 }
 
 #[tokio::test]
-async fn it_waits_in_line_and_is_not_renewed_before_it_is_active() {
+async fn a_guard_waits_in_the_queue_and_renews_only_an_active_lease() {
     let mut broker = Broker::start().await;
     broker.script.renew.lock().unwrap().push_back(renewed(active(3)));
     broker.script.lease.lock().unwrap().push_back(leased(lease(1, pb::LeaseState::Queued)));

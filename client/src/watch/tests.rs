@@ -9,7 +9,7 @@ async fn revision_of(watch: &mut WatchStream) -> u64 {
 }
 
 #[tokio::test]
-async fn it_goes_on_after_the_last_revision_when_the_broker_says_unavailable() {
+async fn a_watch_resumes_after_its_last_revision_when_the_broker_is_unavailable() {
     let mut broker = Broker::start().await;
     let mut watch = broker.client().await.watch(pb::WatchRequest::default());
     let reading = tokio::spawn(async move {
@@ -30,7 +30,7 @@ async fn it_goes_on_after_the_last_revision_when_the_broker_says_unavailable() {
 }
 
 #[tokio::test]
-async fn it_survives_a_crash_of_the_broker() {
+async fn a_watch_survives_a_crash_of_the_broker() {
     let mut broker = Broker::start().await;
     let mut watch = broker.client().await.watch(pb::WatchRequest { from_revision: 7, ..pb::WatchRequest::default() });
     let reading = tokio::spawn(async move { revision_of(&mut watch).await });
@@ -104,7 +104,7 @@ async fn cut_off_amidst_the_current_state_it_asks_for_the_ended_too() {
 }
 
 #[tokio::test]
-async fn what_trying_again_does_not_mend_is_told() {
+async fn an_error_that_a_retry_does_not_mend_is_returned() {
     let mut broker = Broker::start().await;
     let mut watch = broker.client().await.watch(pb::WatchRequest::default());
     let reading = tokio::spawn(async move { watch.next().await });

@@ -4,7 +4,7 @@ use super::quota::subject;
 use super::{reject, retry_in};
 use crate::Core;
 use crate::policy::capacity::Extent;
-use crate::state::queue::{ClassKey, Want};
+use crate::state::want::{ClassKey, Want};
 use crate::{
     Caller, EventKind, GroupId, Labels, LeaseId, LeaseRequest, LeaseSpec, LeaseState, Millis, Rejection, RejectionKind,
     Reply, Scope, Selector, Subject, Texts,

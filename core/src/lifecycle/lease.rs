@@ -3,7 +3,8 @@
 use crate::Core;
 use crate::lifecycle::{Consequence, End};
 use crate::state::outbox::{Call, SELF};
-use crate::state::queue::{ClassKey, Stand, Want};
+use crate::state::queue::Stand;
+use crate::state::want::{ClassKey, Want};
 use crate::{
     Assignment, CauseChain, Cleanup, Ended, EventKind, FailReason, GroupId, Lease, LeaseId, LeaseSpec, LeaseState,
     Link, Millis, Op, Outcome, Reason, ResourceId, Source, Stage, Subject, Texts, Timestamp,

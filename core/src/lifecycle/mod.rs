@@ -127,13 +127,18 @@ impl Core {
 
     /// Lets all happen that is due.
     pub(crate) fn conclude(&mut self) {
+        self.conclude_within(MOST);
+    }
+
+    /// As [`Core::conclude`]. A cause with this many consequences is a fault that tests and simulators see.
+    fn conclude_within(&mut self, most: u32) {
         debug_assert!(!self.consequences().running, "a transition is not to run within another");
         self.consequences_mut().running = true;
         let mut taken = 0;
         while let Some(consequence) = self.consequences_mut().next() {
             self.apply(consequence);
             taken += 1;
-            debug_assert!(taken < MOST, "the consequences do not come to an end");
+            debug_assert!(taken < most, "the consequences do not come to an end");
         }
         self.consequences_mut().running = false;
     }
@@ -208,5 +213,32 @@ impl Consequence {
     /// A resource is in doubt for this reason.
     pub(crate) fn doubt(resource: ResourceId, link: Link) -> Self {
         Self::Doubt { resource, cause: alloc::vec![link], missed: false }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::{Limits, Snapshot, Timestamp};
+
+    fn core_with_consequences(count: u128) -> Core {
+        let mut core = Core::recover(Snapshot::default(), Vec::new(), Limits::default(), Timestamp(0));
+        for number in 1..=count {
+            core.then(Consequence::CleanAgain(ResourceId::new(number)));
+        }
+        core
+    }
+
+    #[test]
+    fn consequences_come_to_an_end() {
+        let mut core = core_with_consequences(3);
+        core.conclude_within(4);
+        assert!(core.consequences().is_empty());
+    }
+
+    #[test]
+    #[should_panic(expected = "the consequences do not come to an end")]
+    fn consequences_without_an_end_are_a_fault_that_tests_see() {
+        core_with_consequences(5).conclude_within(4);
     }
 }

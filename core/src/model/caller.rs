@@ -1,6 +1,6 @@
 //! The caller of a request, the leases that it sees, and those that it may end.
 
-use crate::{Lease, LeaseSpec, Pools};
+use crate::Pools;
 use alloc::sync::Arc;
 
 /// The caller of a request, as far as the core has to know it. The shell authenticates it and derives what it sees.
@@ -47,11 +47,6 @@ impl Caller {
         let ends = Scope::Own { tenant: tenant.clone(), principal: principal.clone() };
         Self { tenant, principal, sees: Scope::All, ends, proved: None }
     }
-
-    /// Whether a lease belongs to it.
-    pub fn owns(&self, spec: &LeaseSpec) -> bool {
-        spec.tenant == self.tenant && spec.principal == self.principal
-    }
 }
 
 /// The leases that exist for a reader. A lease out of scope is answered as one that never was.
@@ -90,35 +85,7 @@ pub struct Within {
     pub pools: Pools,
 }
 
-impl Within {
-    fn sees(&self, lease: &Lease) -> bool {
-        let within = |pools: &Pools| match lease.pool.as_ref().or(lease.spec.selector.pool.as_ref()) {
-            Some(pool) => pools.has(pool),
-            None => pools.is_all(),
-        };
-        let (spec, waits) = (&lease.spec, lease.pool.is_none() && lease.spec.selector.pool.is_none());
-        let of_tenant = spec.child.is_none() && spec.tenant == self.tenant;
-        let own = of_tenant && spec.principal == self.principal;
-        within(&self.of_all)
-            || of_tenant && within(&self.of_tenant)
-            || own && (within(&self.own) || waits && !self.own.is_none())
-    }
-}
-
 impl Scope {
-    /// Whether a lease is in it.
-    pub fn sees(&self, lease: &Lease) -> bool {
-        let spec = &lease.spec;
-        match self {
-            Scope::All => true,
-            Scope::Within(within) => within.sees(lease),
-            // A lease that a working copy holds is the broker's.
-            Scope::Own { .. } | Scope::Tenant(_) if spec.child.is_some() => false,
-            Scope::Own { tenant, principal } => spec.tenant == *tenant && spec.principal == *principal,
-            Scope::Tenant(tenant) => spec.tenant == *tenant,
-        }
-    }
-
     /// Whether texts that may name leases, works and notes of any tenant are for this reader.
     pub fn is_all(&self) -> bool {
         match self {

@@ -299,6 +299,12 @@ pub enum Ended {
     },
 }
 
+impl LeaseState {
+    /// The stable names of all states. An ended lease has the name of its end: see [`Ended::as_str`].
+    pub const NAMES: [&'static str; 8] =
+        ["QUEUED", "PREPARING", "ACTIVE", "RELEASED", "EXPIRED", "BROKEN", "CANCELLED", "FAILED"];
+}
+
 impl Ended {
     /// The stable name of the state.
     pub fn as_str(&self) -> &'static str {

@@ -14,6 +14,7 @@ pub(crate) mod output;
 pub(crate) mod pool;
 pub(crate) mod pools;
 pub(crate) mod resource;
+mod scope;
 pub(crate) mod stable;
 pub(crate) mod tenant;
 pub(crate) mod time;

@@ -236,6 +236,10 @@ pub(crate) enum Task {
 }
 
 impl ResourceState {
+    /// The stable names of all states, as [`ResourceState::as_str`] returns them. GONE is the last.
+    pub const NAMES: [&'static str; 9] =
+        ["PROVISIONING", "READY", "SUSPECT", "REPAIRING", "QUARANTINED", "DRAINING", "DESTROYING", "ORPHANED", "GONE"];
+
     /// Its meaning for most decisions.
     pub fn stage(&self) -> Stage {
         match self {

@@ -2,7 +2,6 @@
 //! at the wanted commit, then one that served the same branch last. Affinity never delays a lease. It is not stored:
 //! after a restart the first lease of each resource is placed without it.
 
-use crate::state::tables::Pool;
 use crate::{ResourceId, Texts};
 use alloc::collections::{BTreeMap, BTreeSet};
 use alloc::sync::Arc;
@@ -14,14 +13,14 @@ const LOOK: usize = 16;
 /// Free resources by one thing that they are near to.
 pub(crate) type NearIndex = BTreeMap<(Arc<str>, Arc<str>), BTreeSet<ResourceId>>;
 
-/// The free resources of a pool that have something of what is wanted, nearest first.
-pub(crate) fn nearest(pool: &Pool, wanted: &Texts) -> Vec<ResourceId> {
+/// The free resources of the index that satisfy some of the wanted parameters, the nearest first.
+pub(crate) fn nearest(index: &NearIndex, wanted: &Texts) -> Vec<ResourceId> {
     let mut matches: BTreeMap<ResourceId, usize> = BTreeMap::new();
-    if pool.near.is_empty() {
+    if index.is_empty() {
         return Vec::new();
     }
     for (key, value) in wanted {
-        for id in pool.near.get(&(key.clone(), value.clone())).into_iter().flatten().take(LOOK) {
+        for id in index.get(&(key.clone(), value.clone())).into_iter().flatten().take(LOOK) {
             *matches.entry(*id).or_default() += 1;
         }
     }

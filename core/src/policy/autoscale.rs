@@ -3,9 +3,9 @@
 use crate::Core;
 use crate::policy::matching::Matching;
 use crate::policy::scheduler::{Round, Seat};
-use crate::state::queue::Want;
 use crate::state::reach::ReachId;
 use crate::state::tables::Pool;
+use crate::state::want::Want;
 use crate::{MachineKey, Millis, ResourceId, ResourceState, Stage, Timestamp};
 use alloc::collections::{BTreeMap, BTreeSet};
 use alloc::format;

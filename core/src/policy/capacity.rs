@@ -3,8 +3,8 @@
 
 use crate::Core;
 use crate::policy::matching::Matching;
-use crate::state::queue::Want;
 use crate::state::tables::Pool;
+use crate::state::want::Want;
 use crate::{Item, Labels, MachineKey};
 use alloc::collections::BTreeMap;
 use alloc::vec::Vec;

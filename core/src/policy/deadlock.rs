@@ -7,7 +7,8 @@
 use crate::Core;
 use crate::policy::matching::Matching;
 use crate::policy::scheduler::{Round, Seat};
-use crate::state::queue::{Class, Place, Want};
+use crate::state::queue::{Class, Place};
+use crate::state::want::Want;
 use crate::{GroupId, LeaseId, LeaseState, Resource, ResourceId, Stage};
 use alloc::collections::BTreeMap;
 use alloc::vec::Vec;

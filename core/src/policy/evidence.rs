@@ -252,7 +252,7 @@ mod tests {
     }
 
     #[test]
-    fn what_befalls_the_others_at_the_same_time_is_no_evidence() {
+    fn a_loss_shared_with_other_hosts_is_no_evidence() {
         let mut record = Record::default();
         for _ in 0..1000 {
             record.count(|uses| uses.good += 1);

@@ -11,8 +11,9 @@
 
 use crate::policy::ranking::turn;
 use crate::policy::turn::{Share, Turn};
-use crate::state::queue::{ClassId, Party, Place, Stand};
+use crate::state::queue::{Party, Place, Stand};
 use crate::state::ranks::{Ranks, RowKey};
+use crate::state::want::ClassId;
 use crate::{Core, Timestamp};
 use alloc::collections::{BTreeMap, BTreeSet};
 use alloc::sync::Arc;

@@ -1,7 +1,8 @@
 //! Which tenants may use a resource: on hosts that only one tenant has at a time, and after another tenant.
 
 use crate::policy::scheduler::Round;
-use crate::state::queue::{ClassKey, Party, Want};
+use crate::state::queue::Party;
+use crate::state::want::{ClassKey, Want};
 use crate::{Core, Isolation, Lease, Resource, ResourceId, Stage};
 use alloc::collections::BTreeSet;
 use alloc::sync::Arc;

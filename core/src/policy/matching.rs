@@ -229,7 +229,7 @@ mod tests {
     }
 
     #[test]
-    fn it_is_a_maximum_and_what_has_a_seat_keeps_one() {
+    fn a_matching_is_a_maximum_and_a_seated_claim_keeps_a_seat() {
         let mut chance = Chance(7);
         for _ in 0..3000 {
             let (claims, rooms) = chosen(&mut chance);
@@ -253,7 +253,7 @@ mod tests {
     }
 
     #[test]
-    fn it_grows_with_its_seats_and_forgets_who_withdraws() {
+    fn a_matching_grows_with_its_seats_and_forgets_a_withdrawn_claim() {
         let mut chance = Chance(11);
         for _ in 0..2000 {
             let (mut claims, mut rooms) = chosen(&mut chance);

@@ -2,8 +2,9 @@
 
 use crate::Core;
 use crate::policy::scheduler::Round;
-use crate::state::queue::{ClassId, Head, InLine, Party, Place};
+use crate::state::queue::{Head, InLine, Party, Place};
 use crate::state::reach::ReachId;
+use crate::state::want::ClassId;
 use alloc::collections::{BTreeMap, BTreeSet};
 use alloc::vec::Vec;
 use core::iter::Peekable;

@@ -1,8 +1,9 @@
 //! The turn of each party's next request, as it follows from the queue, the slots that are held, and time.
 
 use crate::policy::turn::{By, Share, Turn};
-use crate::state::queue::{ClassKey, Party, Place};
+use crate::state::queue::{Party, Place};
 use crate::state::ranks::{Ranked, Ranks};
+use crate::state::want::ClassKey;
 use crate::{Core, Millis, Timestamp};
 use core::cmp::Reverse;
 use core::ops::Bound;

@@ -11,9 +11,10 @@ use crate::policy::affinity::nearest;
 use crate::policy::capacity::Extent;
 use crate::policy::fair::Line;
 use crate::policy::matching::Matching;
-use crate::state::queue::{ClassId, ClassKey, Party, Stand, Want};
+use crate::state::queue::{Party, Stand};
 use crate::state::ranks::Ranks;
 use crate::state::tables::{Pool, ResourceEntry};
+use crate::state::want::{ClassId, ClassKey, Want};
 use crate::{Lease, LeaseId, Resource, ResourceId, ResourceState, Selector};
 use alloc::collections::{BTreeMap, BTreeSet};
 use alloc::sync::Arc;
@@ -307,7 +308,7 @@ impl Core {
     /// the visitor has seen enough.
     fn candidates(&self, lease: &Lease, want: &Want, mut visit: impl FnMut(&ResourceEntry) -> bool) {
         for pool in self.pools_of(want) {
-            let near = if lease.spec.child.is_none() { nearest(pool, &lease.spec.params) } else { Vec::new() };
+            let near = if lease.spec.child.is_none() { nearest(&pool.near, &lease.spec.params) } else { Vec::new() };
             let others = pool.free.iter().map(|(_, resource)| resource).filter(|resource| !near.contains(resource));
             for entry in near.iter().chain(others).filter_map(|resource| self.entry(resource)) {
                 let fits = want.matches(&pool.config.name, &pool.config.labels, &entry.row.labels);

@@ -2,8 +2,9 @@
 
 use crate::Core;
 use crate::policy::capacity::Extent;
-use crate::state::queue::{Class, ClassKey};
+use crate::state::queue::Class;
 use crate::state::tables::Pool;
+use crate::state::want::ClassKey;
 use crate::{BrakeView, Millis, PoolConfig, PoolCounters, ResourceState, Timestamp};
 use alloc::collections::BTreeMap;
 use alloc::sync::Arc;

@@ -4,8 +4,8 @@ use crate::Core;
 use crate::policy::capacity::Extent;
 use crate::policy::scheduler::Round;
 use crate::query::places::more_slots;
-use crate::state::queue::Want;
 use crate::state::tables::Pool;
+use crate::state::want::Want;
 use crate::{
     Blocker, BlockerCode, Ended, Explanation, ItemView, Lease, LeaseId, LeaseState, MachineKey, PoolView,
     ResourceState, Scope, Stage, Timestamp,

@@ -2,7 +2,8 @@
 
 use crate::Core;
 use crate::policy::turn::Share;
-use crate::state::queue::{ClassKey, Lane, Stand};
+use crate::state::queue::{Lane, Stand};
+use crate::state::want::ClassKey;
 use crate::{Blocker, BlockerCode};
 use alloc::format;
 use alloc::string::String;

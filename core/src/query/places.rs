@@ -1,8 +1,8 @@
 //! The places of a pool in words: who holds its slots, and which machines are out by whose order.
 
 use crate::Core;
-use crate::state::queue::Want;
 use crate::state::tables::Pool;
+use crate::state::want::Want;
 use crate::{Lease, LeaseId, MachineKey, ResourceId, Scope, Stage};
 use alloc::format;
 use alloc::string::String;

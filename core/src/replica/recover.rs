@@ -3,8 +3,8 @@
 
 use crate::lifecycle::Consequence;
 use crate::state::outbox::Call;
-use crate::state::queue::{ClassKey, Want};
 use crate::state::tables::LeaseEntry;
+use crate::state::want::{ClassKey, Want};
 use crate::{
     Configuration, GroupId, Lease, LeaseId, LeaseState, Op, PoolConfig, Resource, ResourceId, ResourceState, Snapshot,
     Stage, Timestamp,

@@ -1,8 +1,9 @@
 //! Transitions of the queue, of groups, and of what is known of a lease beside its row.
 
-use crate::state::queue::{ClassKey, Place, Waiter};
+use crate::state::queue::{Place, Waiter};
 use crate::state::tables::LeaseEntry;
 use crate::state::timers::NEVER;
+use crate::state::want::ClassKey;
 use crate::{Core, GroupId, LeaseId, Subject, Timestamp};
 use crate::{Lease, Revision};
 use alloc::collections::BTreeSet;

@@ -20,6 +20,7 @@ mod slots;
 pub(crate) mod tables;
 pub(crate) mod tenants;
 mod timers;
+pub(crate) mod want;
 mod works;
 
 use crate::lifecycle::Consequences;

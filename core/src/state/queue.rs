@@ -3,60 +3,16 @@
 
 use crate::state::numbered::Numbered;
 use crate::state::reach::{ReachId, Reaches};
-use crate::{Labels, LeaseId, Selector, Timestamp};
+use crate::state::want::{ClassId, ClassKey};
+use crate::{LeaseId, Timestamp};
 use alloc::collections::{BTreeMap, BTreeSet};
 use alloc::sync::Arc;
 use alloc::vec::Vec;
 use core::cmp::Reverse;
-use core::fmt;
 use core::ops::Bound;
 
 /// The place of a request: its priority, and its age. Unique.
 pub(crate) type Place = (Reverse<i32>, u64);
-
-/// The resources that may serve one lease in the queue.
-#[derive(Clone, PartialEq, Eq, PartialOrd, Ord, Debug)]
-pub(crate) enum Want {
-    /// The selector of the request.
-    Selector(Arc<Selector>),
-    /// Any of these pools: a working copy may lie on hosts of several.
-    OneOf(Arc<[Arc<str>]>),
-}
-
-impl Want {
-    /// The pools that it names; `None`: it goes by labels alone.
-    pub(crate) fn pools(&self) -> Option<&[Arc<str>]> {
-        match self {
-            Want::Selector(selector) => selector.pool.as_ref().map(core::slice::from_ref),
-            Want::OneOf(pools) => Some(pools),
-        }
-    }
-
-    /// Whether something in this pool with these labels will do. A label of the resource wins over the pool's.
-    pub(crate) fn matches(&self, pool: &str, pool_labels: &Labels, own: &Labels) -> bool {
-        match self {
-            Want::Selector(selector) => selector.matches(pool, pool_labels, own),
-            Want::OneOf(pools) => pools.iter().any(|name| **name == *pool),
-        }
-    }
-}
-
-impl fmt::Display for Want {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match self {
-            Want::Selector(selector) => selector.fmt(f),
-            Want::OneOf(pools) => {
-                for (n, pool) in pools.iter().enumerate() {
-                    write!(f, "{}{pool}", if n == 0 { "pool " } else { " or " })?;
-                }
-                Ok(())
-            }
-        }
-    }
-}
-
-/// Requests that want the same wait in one class: if its first cannot be served, nor can the others.
-pub(crate) type ClassKey = Arc<[Want]>;
 
 /// A party in the queue: a tenant, or `None` for the broker itself, whose working copies wait for hosts.
 pub(crate) type Party = Option<Arc<str>>;
@@ -72,9 +28,6 @@ pub(crate) struct Waiter {
 
 /// The requests of one party and one priority in a class, by age.
 pub(crate) type Lane = BTreeMap<u64, Waiter>;
-
-/// The number of a class. Numbers of classes that are gone are given again; no decision depends on them.
-pub(crate) type ClassId = u32;
 
 #[derive(Clone, Debug)]
 pub(crate) struct Class {
@@ -334,6 +287,8 @@ impl Queue {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::Selector;
+    use crate::state::want::Want;
     use alloc::vec;
 
     fn key(pools: &[&str]) -> ClassKey {

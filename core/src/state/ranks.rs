@@ -4,8 +4,9 @@
 //! at the next use. Nothing of it is stored, and none of it differs from what ranking all parties anew gives.
 
 use crate::policy::turn::Turn;
-use crate::state::queue::{ClassId, Party};
+use crate::state::queue::Party;
 use crate::state::reach::ReachId;
+use crate::state::want::ClassId;
 use crate::{Core, Timestamp};
 use alloc::collections::{BTreeMap, BTreeSet, VecDeque};
 use alloc::vec::Vec;

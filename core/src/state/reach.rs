@@ -2,7 +2,7 @@
 //! with each other.
 
 use crate::state::numbered::Numbered;
-use crate::state::queue::{ClassId, ClassKey};
+use crate::state::want::{ClassId, ClassKey};
 use alloc::collections::{BTreeMap, BTreeSet};
 use alloc::sync::Arc;
 use alloc::vec::Vec;

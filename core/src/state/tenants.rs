@@ -1,6 +1,7 @@
 //! Slots that each tenant holds. The counters are kept by the transitions that give slots and take them.
 
-use crate::state::queue::{ClassKey, Party, Want};
+use crate::state::queue::Party;
+use crate::state::want::{ClassKey, Want};
 use crate::{Core, Lease, ResourceId, Tenant, Tenants, Timestamp};
 use alloc::collections::{BTreeMap, BTreeSet};
 use alloc::sync::Arc;

@@ -155,7 +155,7 @@ fn a_host_on_trial_is_out_again_at_the_first_sign_and_for_longer() {
 }
 
 #[test]
-fn the_word_of_an_operator_ends_it_sooner_and_wholly() {
+fn an_order_of_an_operator_ends_the_quarantine_sooner_and_wholly() {
     let (mut w, host) = one_apart();
     w.admin(wharfinger_core::AdminVerb::Recover(host)).unwrap();
     w.all_works();
@@ -179,7 +179,7 @@ fn on_a_farm_of_which_nothing_is_known_three_failures_are_no_evidence() {
 }
 
 #[test]
-fn jobs_cancelled_in_a_row_on_one_host_blame_nobody_and_each_is_checked() {
+fn jobs_cancelled_in_a_row_on_one_host_blame_no_host_and_each_is_checked() {
     let mut w = farm(3);
     w.all_works();
     let host = w.resources_of("hosts")[0];
@@ -357,7 +357,7 @@ fn a_check_that_finds_the_host_unfit_settles_it() {
 }
 
 #[test]
-fn when_all_hosts_fare_alike_none_is_set_apart_and_that_is_said() {
+fn when_all_hosts_fare_alike_none_is_quarantined_and_an_event_says_so() {
     let mut w = seasoned(4);
     let hosts = w.resources_of("hosts");
     let mut number = 0;
@@ -589,7 +589,7 @@ fn only_the_holder_may_report() {
 }
 
 #[test]
-fn what_was_counted_survives_a_restart() {
+fn the_counted_failures_survive_a_restart() {
     let needed = |restart: bool| {
         let mut w = seasoned(3);
         let host = w.resources_of("hosts")[0];
@@ -607,7 +607,7 @@ fn what_was_counted_survives_a_restart() {
 }
 
 #[test]
-fn a_policy_of_zero_blames_nobody() {
+fn a_policy_of_zero_blames_no_resource() {
     let doubt = DoubtPolicy { false_alarm: 0, work_after: 0, ..DoubtPolicy::default() };
     let mut w = World::new(vec![PoolConfig { doubt, min_ready: 3, ..inventory("hosts", &["a", "b", "c"]) }]);
     w.all_works();
@@ -649,7 +649,7 @@ fn a_work_under_which_copy_after_copy_is_mangled_is_named() {
 }
 
 #[test]
-fn work_that_nobody_named_is_never_blamed() {
+fn work_without_a_name_is_never_blamed() {
     let mut w = farm(3);
     w.all_works();
     for host in w.resources_of("hosts") {

@@ -72,7 +72,7 @@ fn a_blip_of_the_whole_farm_breaks_nothing_and_clears_by_itself() {
 }
 
 #[test]
-fn what_was_asked_while_all_were_silent_ends_none_when_the_brake_is_off() {
+fn a_probe_sent_while_all_were_silent_ends_no_host_after_the_brake() {
     let (mut w, leases) = farm(20, |pool| pool);
     let hosts = w.resources_of("hosts");
     silence(&mut w, &hosts, Millis::secs(60));
@@ -151,7 +151,7 @@ fn a_zone_that_fails_as_a_whole_is_held_while_the_others_go_on() {
 }
 
 #[test]
-fn the_providers_word_is_not_braked_nor_is_an_operators() {
+fn the_brake_holds_back_no_notice_of_the_provider_and_no_order_of_an_operator() {
     let (mut w, leases) = farm(20, |pool| pool);
     let hosts = w.resources_of("hosts");
     silence(&mut w, &hosts, Millis::secs(30));

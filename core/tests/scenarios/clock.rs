@@ -103,7 +103,7 @@ fn a_clock_that_is_set_back_while_the_broker_runs_stops_nothing() {
 }
 
 #[test]
-fn a_clock_that_is_set_ahead_while_the_broker_runs_expires_nobody() {
+fn a_clock_that_is_set_ahead_while_the_broker_runs_expires_no_lease() {
     let mut m = Machine::new();
     let lease = m.lease();
     m.passes(10);

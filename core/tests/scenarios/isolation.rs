@@ -99,7 +99,7 @@ fn copies_on_isolated_hosts_are_of_one_tenant_at_a_time() {
 }
 
 #[test]
-fn what_a_tenant_has_used_is_replaced_before_another_one_gets_it() {
+fn a_resource_that_a_tenant_has_used_is_replaced_before_another_one_gets_it() {
     let mut w = World::new(vec![PoolConfig { reuse_across_tenants: false, ..made_at_will("hosts", 1) }]);
     let first = w.ask(by("web", want("hosts")));
     w.all_works();
@@ -116,7 +116,7 @@ fn what_a_tenant_has_used_is_replaced_before_another_one_gets_it() {
 }
 
 #[test]
-fn what_is_reused_serves_the_next_tenant_as_it_is() {
+fn a_reused_resource_serves_the_next_tenant_as_it_is() {
     let mut w = World::new(vec![made_at_will("hosts", 1)]);
     let first = w.ask(by("web", want("hosts")));
     w.all_works();

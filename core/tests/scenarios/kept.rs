@@ -38,7 +38,7 @@ fn a_failed_build_may_keep_its_copy_for_a_while() {
 }
 
 #[test]
-fn a_holder_can_not_hold_for_longer_than_the_pool_lets_it() {
+fn a_holder_cannot_hold_for_longer_than_the_pool_allows() {
     let mut w = World::new(vec![PoolConfig { max_hold: Millis::secs(60), ..inventory("hosts", &["h1"]) }]);
     let lease = w.lease("hosts");
     w.all_works();
@@ -48,7 +48,7 @@ fn a_holder_can_not_hold_for_longer_than_the_pool_lets_it() {
 }
 
 #[test]
-fn an_operators_hold_breaks_nobody() {
+fn an_operators_hold_breaks_no_lease() {
     let mut w = World::new(vec![PoolConfig { slots: 2, ..inventory("hosts", &["h1"]) }]);
     let (a, b) = (w.lease("hosts"), w.lease("hosts"));
     w.all_works();

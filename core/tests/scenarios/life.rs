@@ -73,7 +73,7 @@ fn one_that_is_refused_keeps_no_other_from_its_renewal() {
 }
 
 #[test]
-fn a_paused_broker_expires_nobody() {
+fn a_paused_broker_expires_no_lease() {
     let mut w = World::new(vec![inventory("hosts", &["h1"])]);
     let lease = w.lease("hosts");
     w.all_works();
@@ -90,7 +90,7 @@ fn a_paused_broker_expires_nobody() {
 }
 
 #[test]
-fn a_restarted_broker_expires_nobody_before_the_grace_is_over() {
+fn a_restarted_broker_expires_no_lease_before_the_grace_is_over() {
     let mut w = World::new(vec![inventory("hosts", &["h1"])]);
     let lease = w.lease("hosts");
     w.all_works();
@@ -133,7 +133,7 @@ fn the_slot_of_a_copy_is_held_until_it_is_clean() {
 }
 
 #[test]
-fn a_copy_that_can_not_be_cleaned_is_checked_cleaned_again_and_at_last_replaced() {
+fn a_copy_that_cannot_be_cleaned_is_checked_cleaned_again_and_at_last_replaced() {
     let (mut w, lease, copy, _) = lease_on_copy(2);
     w.release(lease, Outcome::Ok);
     for _ in 0..2 {
@@ -149,7 +149,7 @@ fn a_copy_that_can_not_be_cleaned_is_checked_cleaned_again_and_at_last_replaced(
 }
 
 #[test]
-fn a_late_answer_to_an_operation_that_nobody_waits_for_is_dropped() {
+fn a_late_answer_to_an_ended_operation_is_dropped() {
     let (mut w, lease, copy, _) = lease_on_copy(1);
     w.release(lease, Outcome::Failed);
     let clean = w.works(Kind::Clean);
@@ -164,7 +164,7 @@ fn a_late_answer_to_an_operation_that_nobody_waits_for_is_dropped() {
 }
 
 #[test]
-fn what_ended_is_forgotten_after_the_retention_and_the_floor_rises() {
+fn an_ended_lease_is_forgotten_after_the_retention_and_the_floor_rises() {
     let mut w = World::new(vec![inventory("hosts", &["h1"])]);
     let request = LeaseRequest { request_id: "r".into(), ..want("hosts") };
     let lease = w.ask(request.clone());

@@ -97,7 +97,7 @@ fn a_waiter_gives_up_at_its_own_deadline_and_not_before() {
 }
 
 #[test]
-fn a_waiter_that_gives_up_is_told_what_it_waited_for() {
+fn a_waiter_that_gives_up_gets_its_blockers() {
     let mut w = World::new(vec![inventory("hosts", &["h1"])]);
     let lease = w.ask(LeaseRequest { queue_for: Some(Millis::secs(30)), ..want("hosts") });
     w.fails(Kind::Provision, Blame::Configuration);
@@ -159,7 +159,7 @@ fn no_queue_does_not_pass_those_who_wait() {
 }
 
 #[test]
-fn what_can_never_be_is_said_at_once() {
+fn a_request_that_can_never_be_met_is_refused_at_once() {
     let mut w = World::new(vec![PoolConfig { labels: labels(&[("os", "linux")]), ..inventory("hosts", &["h1"]) }]);
     let reason = |w: &mut World, request| w.try_ask(request).unwrap_err().reason;
 

@@ -62,7 +62,7 @@ fn repairs_end_and_then_it_is_replaced() {
 }
 
 #[test]
-fn what_can_not_be_repaired_or_whose_repair_fails_is_replaced() {
+fn a_resource_without_a_successful_repair_is_replaced() {
     for repairable in [true, false] {
         let (mut w, lease, copy, _) = lease_on_copy(1);
         w.release(lease, Outcome::Failed);
@@ -92,7 +92,7 @@ fn a_tainted_copy_is_mended_even_if_the_check_sees_nothing() {
 }
 
 #[test]
-fn a_tainted_host_that_can_not_be_repaired_is_replaced_when_its_others_are_done() {
+fn a_tainted_host_that_cannot_be_repaired_is_replaced_after_its_other_leases() {
     let mut w = World::new(vec![PoolConfig { slots: 2, ..inventory("hosts", &["h1"]) }]);
     let (says_so, works_on) = (w.lease("hosts"), w.lease("hosts"));
     w.all_works();
@@ -167,7 +167,7 @@ fn a_lost_connection_and_a_healthy_check_break_nothing() {
 }
 
 #[test]
-fn the_providers_word_breaks_at_once_and_frees_the_capacity() {
+fn a_notice_of_the_provider_breaks_at_once_and_frees_the_capacity() {
     let (mut w, lease, copy, host) = lease_on_copy(1);
     w.notice(host, NoticeKind::Gone);
     assert_eq!((w.state(lease), w.stands(copy)), ("BROKEN", "GONE"));
@@ -189,7 +189,7 @@ fn a_check_that_finds_it_gone_breaks_all_slots() {
 }
 
 #[test]
-fn probes_find_what_nobody_told() {
+fn probes_find_a_loss_without_a_notice() {
     let traits = Traits { prepares: false, cleans: false, repairs: false, probes: true };
     let mut w = World::new(vec![PoolConfig { traits, ..inventory("hosts", &["h1"]) }]);
     let lease = w.lease("hosts");

@@ -81,7 +81,7 @@ fn a_group_is_matched_in_any_order_of_claims() {
 }
 
 #[test]
-fn what_is_kept_for_a_group_moves_for_a_younger_request() {
+fn a_slot_kept_for_a_group_moves_for_a_younger_request() {
     let mut w =
         ready(vec![on_linux(inventory("a", &["a1"])), on_linux(inventory("b", &["b1"])), inventory("c", &["c1"])]);
     let busy = w.lease("c");
@@ -143,7 +143,7 @@ fn a_mixed_group_buys_what_it_misses() {
 }
 
 #[test]
-fn what_is_missing_is_made_where_it_can_be() {
+fn a_missing_slot_is_provisioned_in_a_pool_that_can() {
     // Claims on a|b and on a; a has one slot, which is free, and only b can grow.
     for selectors in [[linux(), Selector::pool("a")], [Selector::pool("a"), linux()]] {
         let mut w = World::new(vec![

@@ -75,7 +75,7 @@ fn nearness_is_no_reason_to_wait_nor_to_take_what_is_in_doubt() {
 }
 
 #[test]
-fn what_was_prepared_since_counts_and_a_cordoned_or_new_one_has_nothing() {
+fn later_preparations_count_and_a_cordoned_or_new_resource_has_none() {
     let mut w = world();
     let copies = three(&mut w);
     // b's copy takes a turn on main while the others are away.

@@ -8,7 +8,7 @@ use wharfinger_core::{
 };
 
 #[test]
-fn an_announced_end_is_told_and_at_that_time_it_is_over() {
+fn an_announced_end_is_sent_to_holders_and_ends_the_host_at_its_time() {
     let (mut w, lease, copy, host) = lease_on_copy(1);
     let end = w.now.after(Millis::secs(120));
     w.notice(host, NoticeKind::Interruption(end));
@@ -51,7 +51,7 @@ fn a_drained_host_goes_as_soon_as_its_last_lease_ends() {
 }
 
 #[test]
-fn what_is_called_off_serves_again_after_a_check() {
+fn a_host_whose_end_is_called_off_serves_again_after_a_check() {
     let (mut w, lease, copy, host) = lease_on_copy(1);
     w.notice(host, NoticeKind::Maintenance(w.now.after(Millis::secs(120))));
     w.notice(host, NoticeKind::Cancelled);
@@ -138,7 +138,7 @@ fn an_operators_drain_outlives_a_notice_that_is_called_off() {
 }
 
 #[test]
-fn each_source_calls_off_its_own_word_only() {
+fn each_source_calls_off_only_its_own_notice() {
     let (mut w, lease, _, host) = lease_on_copy(1);
     let say = |w: &mut World, source: &str, kind: NoticeKind| {
         let pool = w.resource(host).pool.clone();
@@ -171,7 +171,7 @@ fn each_source_calls_off_its_own_word_only() {
 
 /// A machine takes minutes to come, and the warning gives two: the next one is begun at the warning.
 #[test]
-fn who_wants_another_in_its_stead_has_it_begun_when_the_end_is_announced() {
+fn a_requested_replacement_begins_when_the_end_is_announced() {
     for pool in ["hosts", "copies"] {
         let mut w = World::new(vec![made_at_will("hosts", 3), copies("copies", "hosts", 4)]);
         let lease = w.ask(LeaseRequest { replace: true, ..want(pool) });

@@ -265,7 +265,7 @@ fn a_released_lease_can_be_released_by_an_operator_too() {
 }
 
 #[test]
-fn a_copy_that_waits_for_its_host_can_not_be_kept_for_triage() {
+fn a_copy_that_waits_for_its_host_cannot_be_kept_for_triage() {
     let mut w = World::new(vec![inventory("hosts", &["h1"]), copies("copies", "hosts", 1)]);
     let lease = w.lease("copies");
     let copy = w.resources_of("copies")[0];

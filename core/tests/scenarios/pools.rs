@@ -30,7 +30,7 @@ fn a_disabled_machine_drains_under_a_long_lease_and_gets_no_other() {
 }
 
 #[test]
-fn waiters_of_a_disabled_pool_wait_and_are_told_why() {
+fn waiters_of_a_disabled_pool_wait_with_a_blocker() {
     let mut w = World::new(vec![inventory("hosts", &["h1"])]);
     let waiter = w.lease("hosts");
     w.configure(vec![PoolConfig { enabled: false, ..inventory("hosts", &["h1"]) }]);

@@ -86,7 +86,7 @@ fn a_quota_holds_while_slots_are_cleaned_and_over_a_restart() {
 }
 
 #[test]
-fn what_the_quota_leaves_is_kept_for_the_first_request_of_the_tenant() {
+fn the_rest_of_the_quota_is_kept_for_the_first_request_of_the_tenant() {
     let mut w = farm(6);
     w.set_tenants(&[("*", most(4))]);
     let held: Vec<LeaseId> = (0..3).map(|_| w.ask(by("web", want("hosts")))).collect();
@@ -100,7 +100,7 @@ fn what_the_quota_leaves_is_kept_for_the_first_request_of_the_tenant() {
 }
 
 #[test]
-fn a_request_that_does_not_queue_is_told_of_the_quota_at_once() {
+fn a_request_that_does_not_queue_is_refused_by_the_quota_at_once() {
     let mut w = farm(2);
     w.set_tenants(&[("*", most(1))]);
     let at_once = |tenant: &str| by(tenant, LeaseRequest { no_queue: true, ..want("hosts") });

@@ -102,7 +102,7 @@ fn a_restart_after_every_step_changes_nothing_of_the_end() {
 }
 
 #[test]
-fn the_line_is_as_it_was() {
+fn the_queue_survives_a_restart() {
     let mut w = World::new(vec![inventory("hosts", &["h1"])]);
     let holder = w.lease("hosts");
     w.all_works();
@@ -142,7 +142,7 @@ fn a_watcher_that_resumes_anywhere_ends_with_the_truth() {
 
 /// The note of an adapter before it buys a machine is there after a restart, and when the half-made machine is removed.
 #[test]
-fn what_was_noted_while_a_host_is_made_is_found_again() {
+fn a_note_about_a_host_survives_a_restart_while_the_host_is_made() {
     let mut w = World::new(vec![made_at_will("hosts", 2)]);
     let _ = w.lease("hosts");
     let making = w.take(Kind::Provision);
@@ -168,7 +168,7 @@ fn what_was_noted_while_a_host_is_made_is_found_again() {
 
 /// A host that was stored while it had a lease, and is free when the broker dies, is given up all the same.
 #[test]
-fn what_is_idle_after_a_restart_is_given_up_in_its_time() {
+fn an_idle_resource_is_given_up_in_its_time_after_a_restart() {
     let mut w = World::new(vec![PoolConfig { idle: Some(Millis::secs(60)), ..made_at_will("hosts", 1) }]);
     let lease = w.lease("hosts");
     w.all_works();

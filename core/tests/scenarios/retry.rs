@@ -153,7 +153,7 @@ fn a_wrong_key_keeps_the_lease_waiting_and_explain_says_why() {
 }
 
 #[test]
-fn a_copy_that_can_not_be_made_puts_its_host_in_doubt_and_another_is_made() {
+fn a_copy_that_cannot_be_made_puts_its_host_in_doubt_and_another_is_made() {
     let mut w = World::new(vec![inventory("hosts", &["h1"]), copies("copies", "hosts", 1)]);
     let lease = w.lease("copies");
     w.works(Kind::Provision);

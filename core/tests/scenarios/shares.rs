@@ -290,7 +290,7 @@ fn with_one_tenant_explain_says_nothing_of_shares() {
 }
 
 #[test]
-fn a_request_that_is_refused_at_once_takes_nobodys_patience() {
+fn a_request_that_is_refused_at_once_leaves_the_patience_of_others() {
     let hosts = inventory("hosts", &["h0", "h1"]);
     let traits = Traits { prepares: false, cleans: false, ..hosts.traits };
     let doubt = DoubtPolicy { after_lost: false, ..hosts.doubt };

@@ -17,7 +17,7 @@ fn five_waiters_on_five_slots_start_one_resource() {
 }
 
 #[test]
-fn the_minimum_is_kept_ready_with_nobody_waiting() {
+fn the_minimum_is_kept_ready_without_waiters() {
     let mut w = World::new(vec![PoolConfig { min_ready: 2, ..made_at_will("boats", 5) }]);
     w.step(Input::Tick).unwrap();
     assert_eq!(w.waits_for(Kind::Provision), 2);
@@ -58,7 +58,7 @@ fn an_idle_time_of_zero_does_not_hang_the_broker() {
 }
 
 #[test]
-fn what_is_too_old_is_replaced_when_its_lease_is_done() {
+fn a_resource_that_is_too_old_is_replaced_when_its_lease_has_ended() {
     let mut w = World::new(vec![PoolConfig { max_age: Some(Millis::secs(50)), ..made_at_will("boats", 1) }]);
     let lease = w.lease("boats");
     w.all_works();
@@ -73,7 +73,7 @@ fn what_is_too_old_is_replaced_when_its_lease_is_done() {
 }
 
 #[test]
-fn what_was_used_often_enough_is_replaced_over_a_restart_too() {
+fn a_resource_that_was_used_often_enough_is_replaced_over_a_restart_too() {
     let mut w = World::new(vec![PoolConfig { max_uses: Some(2), ..made_at_will("boats", 1) }]);
     let first = w.lease("boats");
     w.all_works();

@@ -96,7 +96,7 @@ fn a_lease_out_of_view_is_refused_as_one_that_never_was_and_nothing_changes() {
 }
 
 #[test]
-fn a_reader_of_the_tenant_is_told_whose_it_is_and_a_lead_may_end_it() {
+fn a_reader_of_the_tenant_sees_the_holder_and_a_lead_may_end_the_lease() {
     let mut w = hosts();
     let lease = ask(&mut w, &agent("a", "ci"), "1").unwrap();
     w.all_works();
@@ -139,7 +139,7 @@ fn a_request_id_belongs_to_a_tenant() {
 }
 
 #[test]
-fn what_another_tenant_says_of_a_shared_host_is_told_in_general() {
+fn a_report_of_another_tenant_on_a_shared_host_is_shown_in_general_terms() {
     const MARK: &str = "MARK-of-b";
     let mut w = hosts();
     let (ours, theirs) = (agent("a", "ci"), agent("b", "ci"));
@@ -323,7 +323,7 @@ fn a_pool_out_of_view_is_refused_as_one_that_never_was() {
 }
 
 #[test]
-fn a_holder_whose_rules_do_not_allow_a_call_is_told_so_and_nothing_changes() {
+fn a_holder_whose_rules_do_not_allow_a_call_is_refused_and_nothing_changes() {
     let mut w = two_pools();
     let ci = agent("a", "ci");
     let request = LeaseRequest { request_id: Arc::from("1"), caller: ci.clone(), ..want("linux") };

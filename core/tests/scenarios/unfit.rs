@@ -115,7 +115,7 @@ fn a_host_whose_check_passes_and_that_fails_in_use_is_replaced() {
 }
 
 #[test]
-fn what_failed_once_and_then_served_is_not_replaced() {
+fn a_resource_that_failed_once_and_then_served_is_not_replaced() {
     let mut w = prepared(made_at_will("boats", 1));
     let mut hosts = Vec::new();
     for _ in 0..4 {

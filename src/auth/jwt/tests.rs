@@ -243,7 +243,7 @@ async fn a_server_that_leads_grants_by_its_own_configuration() {
 }
 
 #[tokio::test]
-async fn without_keys_nobody_is_told_that_the_token_is_bad() {
+async fn without_keys_a_token_is_not_called_bad() {
     let world = World::new().await;
     let trust = Trust::everyone();
     let nowhere = IssuerSettings { keys: Keys::File("/nowhere".into()), ..world.settings("web", &["agent"]) };

@@ -81,7 +81,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn a_commands_end_is_told() {
+    async fn a_commands_end_is_reported() {
         let printer = Printer::start();
         assert_eq!(execute(work("exit 7"), &printer).await, Ok(Exit::Code(7)));
         assert_eq!(execute(work("kill -KILL $$"), &printer).await, Ok(Exit::Signal("9".into())));

@@ -192,7 +192,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn what_is_not_kept_is_known() {
+    async fn input_that_is_not_kept_is_reported() {
         let input = Input::read_from(Counted(Arc::default()), 4);
         let first = input.reader_at_start();
         assert_eq!(take(&first, 4).await, "0123");

@@ -217,7 +217,7 @@ mod tests {
     }
 
     #[test]
-    fn it_is_said_what_landed() {
+    fn the_landed_commits_are_reported() {
         let (new, old) = ("b".repeat(40), "a".repeat(12));
         assert_eq!(
             told(&Landing::Landed(push(1, 1, &[])), "main"),

@@ -299,7 +299,7 @@ mod tests {
     }
 
     #[test]
-    fn what_can_not_be_reached_is_said_before_anything_runs() {
+    fn an_unreachable_place_is_reported_before_a_command_runs() {
         for (access, exit, says) in [
             (&[][..], Exit::BadData, "it says no transport"),
             (&[("transport", "winrm")], Exit::Internal, "cannot run commands over \"winrm\""),
@@ -340,7 +340,7 @@ mod tests {
     }
 
     #[test]
-    fn a_key_that_the_server_could_not_read_is_said_with_its_reason() {
+    fn a_key_that_the_server_could_not_read_is_reported_with_its_reason() {
         let missing = pb::MissingCredentials { reason: "HOLDER_KEY_UNUSABLE".into(), detail: "ask".into() };
         let failure = no_key(&pb::Lease { missing_credentials: Some(missing), ..lease(&[]) }, "h");
         assert!(failure.details.iter().any(|detail| detail == "HOLDER_KEY_UNUSABLE: ask"), "{failure:?}");

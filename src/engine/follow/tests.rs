@@ -84,7 +84,7 @@ async fn read(handle: &Handle, id: LeaseId) -> Result<Option<Arc<Lease>>, Submit
 }
 
 #[tokio::test]
-async fn what_the_leader_commits_is_read_and_watched() {
+async fn a_commit_of_the_leader_is_read_and_watched() {
     let Pair { leader, follower, .. } = pair().await;
     let handle = &follower.handle;
     let first = lease(&leader, 1).await;
@@ -205,7 +205,7 @@ async fn a_store_that_goes_back_ends_it() {
 
 /// Callers and watches go on through a take-over.
 #[tokio::test]
-async fn it_takes_over_under_those_who_watch() {
+async fn a_follower_takes_over_and_its_watches_continue() {
     let Pair { leader, follower, store, stop } = pair().await;
     let first = lease(&leader, 1).await;
     follower.handle.reach(first.revision, PATIENCE).await.unwrap();

@@ -85,7 +85,7 @@ fn several_kinds_are_anded() {
 }
 
 #[test]
-fn a_lease_that_leaves_its_pool_for_the_line_is_told_once_to_each_watcher() {
+fn a_lease_that_returns_to_the_queue_is_sent_once_to_each_watcher() {
     let hub = WatchHub::new(Revision(0));
     let mut two = hub.subscribe(pools(&["linux", "mac"]), 8);
     let mut sent_back = with(1, 2, "ann", None, None);
@@ -187,7 +187,7 @@ fn a_gap_between_two_batches_makes_everyone_catch_up() {
 }
 
 #[test]
-fn ten_thousand_watchers_of_one_lease_each_are_told_each_their_own() {
+fn ten_thousand_watchers_of_one_lease_each_get_their_own() {
     let hub = WatchHub::new(Revision(0));
     let mut subs: Vec<_> = (0..10_000).map(|n| hub.subscribe(ids(&[n]), 4)).collect();
 

@@ -105,7 +105,7 @@ async fn a_lock_is_acquired_kept_and_released() {
 }
 
 #[tokio::test]
-async fn what_is_taken_is_waited_for_skipped_or_given_up() {
+async fn a_taken_lock_is_waited_for_skipped_or_given_up() {
     let broker = broker(1, 1).await;
     let world = port_of(&broker.handle, AnswerSources::default());
     // A resource is a pool by its name.

@@ -307,7 +307,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_no_address_has_no_screen() {
+    fn an_unknown_address_has_no_screen() {
         for path in ["", "x", "/x", "/pools/", "/pools/a/b", "/pools/%", "/pools/%ff", "/resources/%zz", "//", "/Pools"]
         {
             assert_eq!(Screen::parse(path, ""), None, "{path}");

@@ -216,7 +216,7 @@ async fn a_request_that_waits_says_why_and_one_that_is_never_met_needs_a_person(
 }
 
 #[tokio::test]
-async fn what_is_not_there_is_said_and_each_answer_is_guarded() {
+async fn a_missing_page_is_reported_and_each_answer_has_its_security_headers() {
     let broker = broker(1, 1).await;
     let world = page_of(&broker.handle, AnswerSources::default());
     for (url, status) in [

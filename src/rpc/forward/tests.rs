@@ -61,7 +61,7 @@ fn each_method_is_known_as_one_that_reads_or_decides() {
 }
 
 #[tokio::test]
-async fn what_decides_is_done_by_the_leader_and_read_here() {
+async fn a_change_is_made_by_the_leader_and_read_here() {
     let mut pair = pair(RpcLimits::default()).await;
     let lease = pair.api.lease(waiting("a", 30)).await.unwrap().into_inner().lease.unwrap();
     assert_eq!((lease.state(), lease.principal.as_str()), (pb::LeaseState::Active, "local"));
@@ -132,7 +132,7 @@ async fn a_client_that_goes_away_and_a_deadline_end_the_call_at_the_leader() {
 
 /// The leader is gone in the middle of a call: its caller gets an error, and finds its lease again through the next one.
 #[tokio::test]
-async fn a_leader_that_is_lost_with_a_call_is_told_and_the_call_can_be_repeated() {
+async fn a_call_whose_leader_is_lost_fails_and_can_be_repeated() {
     let mut pair = pair(RpcLimits::default()).await;
     let held = pair.api.lease(waiting("a", 30)).await.unwrap().into_inner().lease.unwrap();
     let mut api = pair.api.clone();
@@ -205,7 +205,7 @@ async fn a_call_waits_for_a_server_that_leads() {
 }
 
 #[tokio::test]
-async fn what_is_left_of_a_deadline_is_read_as_grpc_writes_it() {
+async fn the_rest_of_a_deadline_is_read_as_grpc_writes_it() {
     let read = |text: &str| left(&HeaderMap::from_iter([("grpc-timeout".parse().unwrap(), text.parse().unwrap())]));
     assert_eq!(read("2S"), Some(Duration::from_secs(2)));
     assert_eq!(read("1500m"), Some(Duration::from_millis(1500)));

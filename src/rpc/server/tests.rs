@@ -50,7 +50,7 @@ async fn bad_input_gets_its_fields_over_the_wire() {
 }
 
 #[tokio::test]
-async fn a_holder_of_ten_megabytes_gets_a_clear_error_and_disturbs_nobody() {
+async fn a_holder_name_of_ten_megabytes_gets_a_clear_error_and_disturbs_no_client() {
     let server = start(RpcLimits::default(), grant).await;
     let mut client = client(&server).await;
     let huge = pb::LeaseRequest { holder: "h".repeat(10 << 20), ..wanted() };
@@ -61,7 +61,7 @@ async fn a_holder_of_ten_megabytes_gets_a_clear_error_and_disturbs_nobody() {
 }
 
 #[tokio::test]
-async fn garbage_on_the_port_disturbs_nobody() {
+async fn garbage_on_the_port_disturbs_no_client() {
     let server = start(RpcLimits::default(), grant).await;
     let mut client = client(&server).await;
     let mut silent = TcpStream::connect(server.address).await.unwrap();
@@ -128,7 +128,7 @@ async fn too_many_connections_are_closed_at_once() {
 }
 
 #[tokio::test]
-async fn a_stop_ends_watches_with_a_word_and_does_not_wait_for_idle_connections() {
+async fn a_stop_ends_watches_with_a_status_and_does_not_wait_for_idle_connections() {
     let server = start(RpcLimits { stop_grace: Duration::from_secs(600), ..RpcLimits::default() }, grant).await;
     let mut client = client(&server).await;
     let mut watch = client.watch(pb::WatchRequest::default()).await.unwrap().into_inner();

@@ -136,7 +136,7 @@ async fn a_failed_release_goes_on_to_the_check_and_a_good_one_ends_there() {
 }
 
 #[tokio::test]
-async fn what_nobody_knows_has_no_story() {
+async fn an_unknown_id_has_no_timeline() {
     let broker = broker(1, 1).await;
     let client = broker.client().await;
     for (lease, resource) in [("lse_00000000000000000000000000", ""), ("", "res_00000000000000000000000000")] {

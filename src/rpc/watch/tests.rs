@@ -204,7 +204,7 @@ async fn first_the_current_state_then_a_bookmark_then_each_change() {
 }
 
 #[tokio::test]
-async fn what_changes_between_two_pages_is_neither_missed_nor_told_backwards() {
+async fn a_change_between_two_pages_is_neither_missed_nor_sent_backwards() {
     let world = World::new();
     world.commit(&[queued, queued, queued, queued], &[1, 2, 3, 4]);
     // After the first page: one that was sent, one that will be read in its new state, one that is new.
@@ -341,7 +341,7 @@ async fn a_bookmark_never_overtakes_the_changes_that_it_covers() {
 }
 
 #[tokio::test]
-async fn a_lease_named_by_id_is_told_though_it_ended_and_refused_if_unknown() {
+async fn a_watch_of_a_lease_id_sends_an_ended_lease_and_refuses_an_unknown_one() {
     let world = World::new();
     world.change(active, 1);
     let named = |id| Filter { leases: [LeaseId::new(id)].into(), ..Filter::new(Scope::All) };
@@ -390,7 +390,7 @@ async fn labgrid_1855_an_agent_that_restarts_is_watched_for_though_its_former_wa
 }
 
 #[tokio::test]
-async fn the_end_of_the_server_is_told() {
+async fn the_end_of_the_server_ends_the_watch_with_a_status() {
     let world = World::new();
     let mut watcher = world.watch(0);
     watcher.next().await.unwrap();
@@ -423,7 +423,7 @@ async fn credentials_are_sent_to_the_principal_that_the_watch_names_and_to_no_ot
 
 /// A watcher that is cut off at random and resumes knows in the end what the broker knows.
 #[tokio::test]
-async fn whoever_resumes_misses_no_end_state() {
+async fn a_resumed_watch_misses_no_end_state() {
     for seed in 1..=30u64 {
         let mut random = seed.wrapping_mul(0x9E37_79B9_7F4A_7C15);
         let mut draw = move |below: u64| {

@@ -129,7 +129,7 @@ async fn a_lead_is_renewed_for_as_long_as_its_server_lives() {
 
 /// A leader that is cut off from the database stops leading before another server can lead.
 #[tokio::test]
-async fn who_cannot_renew_stops_before_another_leads() {
+async fn a_leader_that_cannot_renew_stops_before_another_leads() {
     let Some(cluster) = shared().await else { return };
     let proxy = Proxy::start(cluster.port());
     let direct = of(cluster.url());

@@ -208,7 +208,7 @@ async fn keys_that_an_older_version_stored_are_erased_and_the_table_is_written_a
 }
 
 #[tokio::test]
-async fn who_may_not_make_a_schema_is_told_what_is_missing() {
+async fn a_user_without_the_right_to_make_a_schema_gets_the_missing_grant() {
     let Some(cluster) = shared().await else { return };
     let own = schema();
     cluster.sql("wharf", &format!("CREATE ROLE {own}_poor LOGIN"));
@@ -223,7 +223,7 @@ async fn who_may_not_make_a_schema_is_told_what_is_missing() {
 }
 
 #[tokio::test]
-async fn what_is_wrong_with_the_way_in_is_said_without_the_password() {
+async fn a_fault_of_the_connection_is_reported_without_the_password() {
     let Some(cluster) = shared().await else { return };
     let tcp = |user: &str, database: &str, more: &str| {
         of(format!("postgres://{user}@127.0.0.1:{}/{database}?sslmode=require{more}", cluster.port()))
@@ -303,7 +303,7 @@ async fn a_database_that_can_only_be_read_is_named_as_that() {
 }
 
 #[tokio::test]
-async fn what_is_acknowledged_is_on_the_disk_whatever_the_role_says() {
+async fn an_acknowledged_commit_is_on_the_disk_also_with_a_lax_role() {
     let Some(cluster) = shared().await else { return };
     let own = schema();
     cluster.sql(
@@ -367,7 +367,7 @@ async fn eventually(mut condition: impl AsyncFnMut() -> bool) {
 }
 
 #[tokio::test]
-async fn who_keeps_a_lock_is_named_and_waited_for() {
+async fn the_owner_of_a_lock_is_named_and_waited_for() {
     let Some((settings, _)) = fresh().await else { return };
     let quick = PostgresSettings { statement_timeout: Duration::from_millis(600), ..settings.clone() };
     let store = PostgresStore::open(&quick).await.unwrap();
@@ -503,7 +503,7 @@ async fn a_commit_that_arrives_late_is_refused() {
 
 /// The database is unavailable for longer than the limit of a commit. The commit is then in doubt, and the next load ends the doubt.
 #[tokio::test]
-async fn a_doubt_that_lasts_is_told_and_settled_by_the_load() {
+async fn a_doubt_that_lasts_is_reported_and_settled_by_the_load() {
     let Some((proxy, direct, store)) = behind_a_proxy(Duration::from_millis(700)).await else { return };
     let other = PostgresStore::open(&direct).await.unwrap();
     let epoch = store.acquire().await.unwrap();
@@ -551,7 +551,7 @@ async fn a_database_that_hangs_is_noticed() {
 
 /// SIGKILL of PostgreSQL at random moments under commits: each acknowledged revision is stored once.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn what_was_committed_survives_a_kill_of_the_database() {
+async fn a_commit_survives_a_kill_of_the_database() {
     let rounds = if std::env::var("WHARFINGER_LONG").is_ok_and(|long| long == "1") { 20 } else { 3 };
     let Some(mut cluster) = tokio::task::spawn_blocking(Cluster::start).await.unwrap() else { return };
     let store = PostgresStore::open(&of(cluster.url())).await.unwrap();

@@ -1,7 +1,7 @@
 //! How each kind of column reads a value. The error is what the column holds instead.
 
 use super::Columns;
-use super::encode::{Access, Id, IdText, Int, Interned, Json, Known, Map, Name, Number, Tenant, Text};
+use super::encode::{Access, Id, IdText, Int, Interned, Json, Map, Name, Named, Number, StateName, Tenant, Text};
 use super::intern::Interner;
 use super::json::{JsonColumn, unknown};
 use super::table::Kind;
@@ -73,10 +73,10 @@ impl Reads<Arc<str>> for Tenant {
     }
 }
 
-impl<T: Known> Reads<T> for Name {
-    fn read(row: &impl Columns, column: usize, _interner: &mut Interner) -> Result<T, String> {
+impl<S: Named> Reads<StateName<S>> for Name {
+    fn read(row: &impl Columns, column: usize, _interner: &mut Interner) -> Result<StateName<S>, String> {
         let text = present(row.text(column)?)?;
-        T::ALL.iter().find(|known| **known == text).map(|known| T::of(known)).ok_or_else(|| unknown(text))
+        StateName::find(text).ok_or_else(|| unknown(text))
     }
 }
 

@@ -4,8 +4,11 @@ use super::Sink;
 use super::json::JsonColumn;
 use super::table::{Kind, SqlType};
 use serde::Serialize;
+use std::marker::PhantomData;
 use std::sync::Arc;
-use wharfinger_core::{Caller, GroupId, LeaseId, Millis, Op, ResourceId, Revision, Texts, Timestamp};
+use wharfinger_core::{
+    Caller, GroupId, LeaseId, LeaseState, Millis, Op, ResourceId, ResourceState, Revision, Texts, Timestamp,
+};
 
 /// A number. `None` is NULL.
 pub(super) struct Int;
@@ -15,7 +18,7 @@ pub(super) struct Text;
 pub(super) struct Interned;
 /// The tenant of a lease, as [`Interned`]. NULL is the tenant `default`: that of all rows before there were others.
 pub(super) struct Tenant;
-/// One name of a closed set (see [`Known`]).
+/// The name of a state (see [`StateName`]).
 pub(super) struct Name;
 /// An id, as text.
 pub(super) struct Id;
@@ -160,18 +163,45 @@ impl Writes<String> for Text {
     }
 }
 
-/// Names of a closed set.
-pub(super) trait Known: Copy {
-    /// All of them.
-    const ALL: &'static [&'static str];
-    /// `name` is one of [`Known::ALL`].
-    fn of(name: &'static str) -> Self;
-    fn name(self) -> &'static str;
+/// States with stable names.
+pub(super) trait Named {
+    /// The names of all states.
+    const NAMES: &'static [&'static str];
 }
 
-impl<T: Known> Writes<T> for Name {
-    fn write(value: &T, sink: &mut impl Sink) {
-        sink.string(Some(value.name().to_owned()));
+impl Named for LeaseState {
+    const NAMES: &'static [&'static str] = &LeaseState::NAMES;
+}
+
+impl Named for ResourceState {
+    const NAMES: &'static [&'static str] = &ResourceState::NAMES;
+}
+
+/// The name of a state of this type, as it is stored.
+pub(super) struct StateName<S> {
+    name: &'static str,
+    of: PhantomData<S>,
+}
+
+impl<S: Named> StateName<S> {
+    /// `name` is one of [`Named::NAMES`].
+    pub(super) fn new(name: &'static str) -> Self {
+        Self { name, of: PhantomData }
+    }
+
+    /// `None` if no state has this name.
+    pub(super) fn find(text: &str) -> Option<Self> {
+        S::NAMES.iter().find(|name| **name == text).map(|name| Self::new(name))
+    }
+
+    pub(super) fn as_str(&self) -> &'static str {
+        self.name
+    }
+}
+
+impl<S: Named> Writes<StateName<S>> for Name {
+    fn write(value: &StateName<S>, sink: &mut impl Sink) {
+        sink.string(Some(value.name.to_owned()));
     }
 }
 

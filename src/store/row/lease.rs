@@ -1,6 +1,6 @@
 //! The table of leases.
 
-use super::encode::{Access, Id, Int, Interned, Json, Known, Map, Name, Tenant, Text};
+use super::encode::{Access, Id, Int, Interned, Json, Map, Name, StateName, Tenant, Text};
 use super::intern::Interner;
 use super::json::{EndedJson, absent, chain, links, unknown};
 use super::table::wrong;
@@ -71,24 +71,9 @@ struct SelectorColumns {
     labels: Arc<Texts>,
 }
 
-/// The name of a state.
-#[derive(Clone, Copy)]
-struct StateName(&'static str);
-
-impl Known for StateName {
-    const ALL: &'static [&'static str] =
-        &["QUEUED", "PREPARING", "ACTIVE", "RELEASED", "EXPIRED", "BROKEN", "CANCELLED", "FAILED"];
-    fn of(name: &'static str) -> Self {
-        StateName(name)
-    }
-    fn name(self) -> &'static str {
-        self.0
-    }
-}
-
 /// The state of a lease in columns. Which of them have a value depends on the state.
 struct StateColumns {
-    name: StateName,
+    name: StateName<LeaseState>,
     resource: Option<ResourceId>,
     slot: Option<u32>,
     token: Option<u64>,
@@ -102,7 +87,7 @@ struct StateColumns {
 impl StateColumns {
     fn of(state: &LeaseState) -> Self {
         let columns = |name, assignment: Option<&Assignment>| StateColumns {
-            name: StateName(name),
+            name: StateName::new(name),
             resource: assignment.map(|assignment| assignment.resource),
             slot: assignment.map(|assignment| assignment.slot),
             token: assignment.map(|assignment| assignment.token),
@@ -139,7 +124,7 @@ impl StateColumns {
             (None, None, None) => None,
             _ => return Err(("token", "goes only together with resource and slot".to_owned())),
         };
-        match (self.name.0, assignment) {
+        match (self.name.as_str(), assignment) {
             ("QUEUED", None) => Ok(LeaseState::Queued),
             ("PREPARING", Some(assignment)) => {
                 Ok(LeaseState::Preparing { assignment, op: self.op.ok_or_else(null("op"))? })

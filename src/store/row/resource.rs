@@ -1,6 +1,6 @@
 //! The table of resources.
 
-use super::encode::{Access, Id, Int, Interned, Json, Known, Map, Name, Text};
+use super::encode::{Access, Id, Int, Interned, Json, Map, Name, StateName, Text};
 use super::intern::Interner;
 use super::json::{DetailJson, absent};
 use super::pool::CordonColumns;
@@ -60,24 +60,9 @@ struct ParentColumns {
     host: Option<ResourceId>,
 }
 
-/// The name of a state.
-#[derive(Clone, Copy)]
-struct StateName(&'static str);
-
-impl Known for StateName {
-    const ALL: &'static [&'static str] =
-        &["PROVISIONING", "READY", "SUSPECT", "REPAIRING", "QUARANTINED", "DRAINING", "DESTROYING", "ORPHANED", "GONE"];
-    fn of(name: &'static str) -> Self {
-        StateName(name)
-    }
-    fn name(self) -> &'static str {
-        self.0
-    }
-}
-
 /// The state of a resource in columns. Which of them have a value depends on the state.
 struct StateColumns {
-    name: StateName,
+    name: StateName<ResourceState>,
     op: Option<Op>,
     attempt: Option<u32>,
     retry_at: Option<Timestamp>,
@@ -89,7 +74,7 @@ struct StateColumns {
 impl StateColumns {
     fn of(state: &ResourceState) -> Self {
         let none = StateColumns {
-            name: StateName(state.as_str()),
+            name: StateName::new(state.as_str()),
             op: None,
             attempt: None,
             retry_at: None,
@@ -162,7 +147,7 @@ impl StateColumns {
         let part = |name| move || ("detail", absent(name));
         let StateColumns { name: _, op, attempt, retry_at, since, cause, detail } = self;
         let detail = detail.unwrap_or_default();
-        Ok(match self.name.0 {
+        Ok(match self.name.as_str() {
             "READY" => ResourceState::Ready,
             "PROVISIONING" => {
                 ResourceState::Provisioning { op, attempt: attempt.ok_or_else(null("attempt"))?, retry_at }

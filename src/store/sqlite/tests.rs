@@ -103,7 +103,7 @@ async fn only_the_owner_can_read_it() {
 }
 
 #[tokio::test]
-async fn what_was_committed_survives_a_kill() {
+async fn a_commit_survives_a_kill() {
     let (folder, path) = folder();
     let store = SqliteStore::open(&path).await.unwrap();
     let epoch = store.acquire().await.unwrap();

@@ -9,7 +9,7 @@ use prometheus_client::metrics::gauge::Gauge;
 use prometheus_client::metrics::info::Info;
 use std::sync::atomic::AtomicU64;
 use std::time::Duration;
-use wharfinger_core::{Census, PoolCensus};
+use wharfinger_core::{Census, PoolCensus, ResourceState};
 
 /// Facts of the server itself for a scrape.
 #[derive(Clone, Debug)]
@@ -29,10 +29,6 @@ pub struct ServerFacts {
 }
 
 type Numbers<const N: usize> = Family<Labels<N>, Gauge<f64, AtomicU64>>;
-
-/// All states of resources, so that a state without resources has a series, too.
-const STATES: [&str; 8] =
-    ["PROVISIONING", "READY", "SUSPECT", "REPAIRING", "QUARANTINED", "DRAINING", "DESTROYING", "ORPHANED"];
 
 pub(super) fn register(book: &mut Book, server: &ServerFacts, census: Option<&Census>) {
     let version = [("version", env!("CARGO_PKG_VERSION"))];
@@ -83,7 +79,8 @@ fn pools(book: &mut Book, pools: &[PoolCensus]) {
         set(backing_off, f64::from(u8::from(pool.backing_off)));
         set(waiting, f64::from(pool.waiting));
         set(oldest_wait, seconds(pool.oldest_wait));
-        for state in STATES {
+        // A state without resources has a series, too. Resources that are gone have none.
+        for state in ResourceState::NAMES.into_iter().filter(|name| *name != "GONE") {
             let found = pool.states.get(state).copied().unwrap_or_default();
             of(resources, "state", state, f64::from(found.count));
             if state != "READY" {

@@ -57,7 +57,7 @@ fn files_go_to_an_ssh_host_and_come_back() {
 }
 
 #[test]
-fn a_hostile_tree_writes_nothing_outside_and_hangs_nobody() {
+fn a_hostile_tree_writes_nothing_outside_and_hangs_no_runner() {
     let server = local();
     let (out, out_text) = to(&server, "out");
     let args = ["--pool", "copies", "--fetch", "r", "--fetch-to", &out_text, "--"];

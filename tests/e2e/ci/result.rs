@@ -92,7 +92,7 @@ fn a_reader_of_the_log_sees_which_attempt_counts() {
 }
 
 #[test]
-fn what_never_began_has_a_result_too() {
+fn a_job_that_never_began_has_a_result_too() {
     let mut server = local();
     let path = server.folder.path().join("r.json");
     let args = super::line(&path, &["--pool", "copies", "--queue-for", "300ms", "--exit-lost", "9", "--", "true"]);

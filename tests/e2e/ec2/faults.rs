@@ -209,8 +209,8 @@ fn want_of_capacity_that_comes_as_an_error_of_the_server_is_not_asked_for_again_
 }
 
 #[test]
-fn what_carries_our_tag_and_is_in_nobodys_books_is_ended_and_nothing_else_is() {
-    if skip("what_carries_our_tag_and_is_in_nobodys_books_is_ended_and_nothing_else_is") {
+fn an_instance_with_our_tag_and_no_record_is_ended_and_nothing_else_is() {
+    if skip("an_instance_with_our_tag_and_no_record_is_ended_and_nothing_else_is") {
         return;
     }
     let account = Account::start();

@@ -252,8 +252,8 @@ fn a_recommendation_breaks_nothing_and_sends_new_work_elsewhere() {
 }
 
 #[test]
-fn planned_work_is_told_by_health_events_and_by_the_status_and_called_off() {
-    if skip("planned_work_is_told_by_health_events_and_by_the_status_and_called_off") {
+fn planned_maintenance_is_read_from_health_events_and_the_status_and_called_off() {
+    if skip("planned_maintenance_is_read_from_health_events_and_the_status_and_called_off") {
         return;
     }
     let scene = Scene::new(Pools { spot: "max = 1", ..Pools::default() });
@@ -283,8 +283,8 @@ fn planned_work_is_told_by_health_events_and_by_the_status_and_called_off() {
 }
 
 #[test]
-fn an_auto_scaling_group_may_end_a_host_when_nobody_works_there() {
-    if skip("an_auto_scaling_group_may_end_a_host_when_nobody_works_there") {
+fn an_auto_scaling_group_may_end_a_host_without_leases() {
+    if skip("an_auto_scaling_group_may_end_a_host_without_leases") {
         return;
     }
     let cloud = Cloud::start(Pools::default());

@@ -1,4 +1,4 @@
-//! What happens when it is due.
+//! Events, handled when they are due.
 
 use super::db::{Request, Response};
 use super::server::{Mail, Phase};
@@ -23,7 +23,7 @@ impl World {
                 if self.servers[n].life != life {
                     return Ok(());
                 }
-                // Who stands still does it when he goes on.
+                // A server that is stopped handles the event when it continues.
                 if self.servers[n].is_paused(self.now) {
                     let until = self.servers[n].paused.unwrap_or(self.now);
                     self.at(Millis(until.since(self.now).0 + 1), due);
@@ -40,7 +40,7 @@ impl World {
             }
             Due::Ends(life, key, number) => {
                 if let Some(input) = self.things.finish(self.now, life, key, number) {
-                    // Some answers come twice: once more when nobody waits for them.
+                    // Some answers arrive twice, the second time after their call has ended.
                     if self.faulty() && self.rng.chance(30) {
                         self.soon(1, 9000, Due::FactAgain(input.clone(), life, self.recoveries));
                     }
@@ -53,7 +53,7 @@ impl World {
                 Ok(())
             }
             Due::FactAgain(input, life, recoveries) => {
-                // An answer that comes twice does not come over a recovery: the executor knows its calls.
+                // A repeated answer is dropped if there was a recovery between: the executor knows its calls.
                 if recoveries == self.recoveries {
                     self.fact(input, life);
                 }
@@ -206,7 +206,7 @@ impl World {
         Ok(())
     }
 
-    /// Each renewal has an end of its own, and a slow clock comes to it late.
+    /// Each renewal has an end of its own, and a slow clock reaches it late.
     fn term_ends_later(&mut self, n: usize) {
         let server = &self.servers[n];
         let near = server
@@ -218,11 +218,11 @@ impl World {
         }
     }
 
-    /// An answer comes, or none will.
+    /// An answer arrives, or none will.
     fn hears(&mut self, id: u64, response: Option<Response>) -> Result<(), String> {
         let Some(flight) = self.flights.get_mut(&id) else { return Ok(()) };
         let (n, life) = (flight.server, flight.life);
-        // What is on its way still gets there.
+        // Requests in transit still arrive.
         let gone = flight.request.is_none();
         let to = std::mem::replace(&mut flight.to, To::Election(Duration::MAX));
         if gone {
@@ -242,7 +242,7 @@ impl World {
         Ok(())
     }
 
-    /// What is heard of the lead. Who stands still hears it later; what counts is when it was asked.
+    /// The result of an election. A server that is stopped gets it later. The term counts from the time of the request.
     fn election(&mut self, n: usize, sent: Duration, response: Option<Response>) {
         let life = self.servers[n].life;
         let following = matches!(self.servers[n].phase, Phase::Following(_));
@@ -256,7 +256,7 @@ impl World {
             Some(Response::Won(epoch, settled)) if following => self.takes_over(n, epoch, settled, sent),
             Some(Response::Lost) if following => self.at(look(Ok(None)), Due::Campaign(n, life)),
             None if following => self.at(look(Err(())), Due::Campaign(n, life)),
-            // What is over stays over.
+            // An ended lead stays ended.
             Some(Response::Renewed(true)) if self.leads_on(n) => {
                 self.servers[n].term = Some(Term::new(sent, super::lead()));
                 self.term_ends(n);
@@ -279,7 +279,7 @@ impl World {
         (0..self.servers.len()).find(|n| self.servers[*n].caller.life == life)
     }
 
-    /// All who take themselves for the leader hear what the world says; some of it is said again when nobody listens.
+    /// All servers that hold the lead by their own view get the notice. Some notices come again after they were lost.
     fn said(&mut self, input: Input) {
         let heard: Vec<usize> = self.leaders().into_iter().filter(|n| !self.servers[*n].blind).collect();
         if heard.is_empty() && self.rng.chance(700) {
@@ -295,7 +295,7 @@ impl World {
         let count = self.servers.len();
         let n = self.asks[h].0 % count;
         if !self.servers[n].leads() {
-            // It says who leads, if it knows.
+            // The server names the leader, if it knows one.
             let told = if self.rng.chance(500) { self.db.leader() } else { None };
             self.asks[h].0 = told.unwrap_or(n + 1);
             self.soon(20, 400, Due::Holder(h));
@@ -307,7 +307,7 @@ impl World {
         self.soon(2000, 4000, Due::Patience(h, attempt));
     }
 
-    /// A call on what is bought goes on, and may be over. One whose process stands still goes on when that does.
+    /// A call on a bought machine continues, and may end. A call of a stopped process continues with it.
     fn buys(&mut self, life: u64, key: Key, number: u64) {
         let Some(effect) = self.things.buys(life, key, number) else { return };
         let Some(n) = self.server_of(life) else { return };
@@ -351,7 +351,7 @@ impl World {
         }
     }
 
-    /// What a note that was written leads to; or that it could not be written.
+    /// The consequence of a note that was stored; or the note could not be stored.
     pub(super) fn noted(&mut self, life: u64, key: Key, durable: bool) {
         let Some(number) = self.things.number_of(life, key) else { return };
         match self.provider.written(number, durable) {
@@ -365,7 +365,7 @@ impl World {
         }
     }
 
-    /// Time goes by at who sells machines.
+    /// The provider's time advances.
     fn market(&mut self) {
         for id in self.things.all() {
             if self.things.condition(id) == Some(Condition::Dead) {
@@ -383,10 +383,10 @@ impl World {
         }
     }
 
-    /// Something befalls the servers.
+    /// A fault of the servers.
     fn trouble(&mut self) {
         let n = match self.db.leader() {
-            // Mostly the one that matters.
+            // Most faults are of the leader.
             Some(leader) if self.rng.chance(600) => leader,
             _ => self.rng.below(self.servers.len() as u64) as usize,
         };
@@ -429,7 +429,7 @@ impl World {
                 self.soon(50, 8000, Due::DbUp);
             }
             _ => {
-                // Somebody sets its clock; the steady one does not care.
+                // A person sets its wall clock; the steady clock does not change.
                 let by =
                     if self.rng.chance(500) { self.rng.between(-15_000, 0) } else { self.rng.between(8000, 20_000) };
                 self.note(|| format!("server {n}'s clock is set by {by} ms"));

@@ -1,7 +1,7 @@
-//! Several servers over one database: the very cycle, take-over and following of the servers, under one seed.
+//! Several servers over one database: the servers' own cycle, take-over and following, under one seed.
 //!
-//! What the single broker's world leaves out is in here: clocks that lie, servers that stand still at any point, a database
-//! that can't be reached, answers that are lost, commits that land when another leads.
+//! The single broker's world lacks these faults: clocks that are wrong, servers that stop at any point, a database that
+//! cannot be reached, lost answers, and commits that land while another server leads.
 
 mod breaks;
 mod db;
@@ -37,15 +37,15 @@ use wharfinger_core::{
 };
 
 const START: Timestamp = Timestamp(1_000_000_000);
-/// So long the world is hostile.
+/// Duration of the hostile phase.
 const STORM: Millis = Millis::secs(120);
-/// So long it may take until all is settled after that.
+/// Maximum time after the hostile phase until all is settled.
 const CALM: Millis = Millis::secs(1500);
-/// A lead that is not renewed.
+/// Duration of a lead without a renewal.
 const LEAD: Millis = Millis::secs(5);
-/// A leader looks at the clock so often.
+/// Interval at which a leader looks at the clock.
 const TICK: Millis = Millis(1000);
-/// A server that follows looks into the store so often.
+/// Interval at which a follower reads the store.
 const LOOK: Millis = Millis(200);
 const HOUR: i64 = 3_600_000;
 const YEAR: i64 = 365 * 24 * HOUR;
@@ -62,48 +62,48 @@ fn lead() -> Duration {
     Duration::from_millis(u64::try_from(LEAD.0).unwrap_or(0))
 }
 
-/// What is due at some time.
+/// An event that is due at some time.
 enum Due {
-    /// A server is to look what it can do now; only in this life of it.
+    /// A server takes its next step, in this life only.
     Wake(usize, u64),
-    /// A server's attempt to lead, or a look into the store.
+    /// An attempt of a server to lead, or a read of the store.
     Campaign(usize, u64),
     Look(usize, u64),
     Renew(usize, u64),
-    /// Its lead may be over.
+    /// Its lead may have ended.
     TermEnds(usize, u64),
     /// A server starts.
     Start(usize, u64),
     /// A request reaches the database.
     Arrives(u64),
-    /// An answer reaches who asked.
+    /// An answer reaches its caller.
     Answers(u64, Box<Response>),
-    /// Nobody waits for the answer any more.
+    /// The caller no longer waits for the answer.
     GivesUp(u64),
-    /// A call of an adapter is over.
+    /// A call of an adapter has ended.
     Ends(u64, Key, u64),
-    /// An adapter's answer.
+    /// The answer of an adapter.
     Fact(Input, u64),
-    /// The same once more; the number is that of the recoveries until then.
+    /// The same answer again; the number is that of the recoveries until then.
     FactAgain(Input, u64, u64),
-    /// A call on what is bought writes its note again, which the store did not take.
+    /// A call on a bought machine writes its note again, because the store did not take it.
     Notes(u64, Key, u64),
-    /// The world says something.
+    /// A notice from the world arrives.
     Said(Input),
     Holder(usize),
-    /// A holder has waited long enough for an answer.
+    /// A holder has waited for an answer for its maximum time.
     Patience(usize, u64),
-    /// A holder hears.
+    /// A holder gets an answer.
     Reply(usize, Input, Option<Box<Reply>>),
     Watcher(usize),
     Sweep,
-    /// Who sells machines goes on with his day.
+    /// The provider's time advances.
     Provider,
     Nature,
     Operator,
     Editor,
     Trouble,
-    /// A trouble is over.
+    /// A fault ends.
     Reached(usize),
     Sees(usize),
     DbUp,
@@ -112,7 +112,7 @@ enum Due {
     SetRight(usize, i64),
 }
 
-/// A request on its way.
+/// A request in transit.
 struct Flight {
     server: usize,
     life: u64,
@@ -120,10 +120,10 @@ struct Flight {
     to: To,
 }
 
-/// Who waits for an answer.
+/// The caller that waits for an answer.
 enum To {
     Task(oneshot::Sender<Response>),
-    /// The server's election; asked at this time of its steady clock.
+    /// The server's election, with its start by the steady clock.
     Election(Duration),
 }
 
@@ -141,7 +141,7 @@ pub(crate) struct World {
     oracle: Oracle,
     deadlines: Deadlines,
     holders: Vec<Holder>,
-    /// Where each holder asks, and which of its attempts counts.
+    /// The server that each holder calls, and the attempt that counts.
     asks: Vec<(usize, u64)>,
     watchers: Vec<Watcher>,
     due: BTreeMap<(Timestamp, u64), Due>,
@@ -152,18 +152,18 @@ pub(crate) struct World {
     first_pools: Vec<PoolConfig>,
     pools: Arc<Vec<PoolConfig>>,
     weather: Weather,
-    /// Clocks are worse than a tenth: then reads may be old, and nothing else may be wrong.
+    /// Clocks differ by more than a tenth. Then reads may be stale, and no other promise may break.
     clocks_lie: bool,
-    /// Who began to lead when there was no lease yet, and when: nobody had to wait for that one.
+    /// The server that led before the first lease, and the start of its lead: no lease had to wait for that one.
     from_nothing: Option<(Epoch, Timestamp)>,
     one_by_one: bool,
     calm: bool,
-    /// What operators did: it is being undone, it is.
+    /// Whether operators' orders are being undone, and whether all are undone.
     undoing: bool,
     undone: bool,
     turns: u64,
     broken: Option<Break>,
-    /// How often what happened.
+    /// Counts of events by name.
     counts: BTreeMap<&'static str, u64>,
 }
 
@@ -179,7 +179,7 @@ pub(crate) fn run(seed: u64, kept: Kept, broken: Option<Break>) -> Report {
     let mut servers = Vec::new();
     for number in 0..count {
         lives += 1;
-        // A tenth between two clocks is what the design allows: each of them and the database's.
+        // The design allows a difference of a tenth between two clocks: each server's and the database's.
         let far = if clocks_lie { 200_000 } else { 40_000 };
         let clock = Clock::new(now.clone(), rng.between(-30_000, 30_000), rng.between(-far, far));
         servers.push(Server {
@@ -287,7 +287,7 @@ impl World {
         self.at_the_end()
     }
 
-    /// Goes to the next time at which something is due, and lets it happen.
+    /// Advances to the time of the next event, and handles it.
     fn step(&mut self) -> Result<(), String> {
         let Some(entry) = self.due.first_entry() else { return Err("nothing is due any more".into()) };
         self.now = self.now.max(entry.key().0);
@@ -326,7 +326,7 @@ impl World {
         if self.broken == Some(Break::NoGrace) { Limits { grace: Millis::ZERO, ..limits } } else { limits }
     }
 
-    /// In some runs a server's clock is hours or years ahead when it starts, and is set right later.
+    /// In some runs a server's clock is hours or years ahead at its start, and is set right later.
     fn puts_clocks_ahead(&mut self) {
         for n in 0..self.servers.len() {
             if self.weather.faults && self.rng.chance(120) {
@@ -351,7 +351,7 @@ impl World {
         self.servers[n].ahead -= by;
     }
 
-    /// Takes what the servers have sent and decides what becomes of it.
+    /// Takes the requests that the servers have sent, and decides their fate.
     fn carry(&mut self) {
         let sent = std::mem::take(&mut *self.wire.lock().unwrap_or_else(std::sync::PoisonError::into_inner));
         for Sent { server, life, request, to } in sent {
@@ -372,7 +372,7 @@ impl World {
         let mut way = self.rng.between(1, 15);
         if self.faulty() {
             match self.rng.below(1000) {
-                // The process stands still between what it knew and what it says.
+                // The process stops between its decision and its answer.
                 0..8 => {
                     way += self.pause(server, 300, 30_000);
                 }
@@ -381,9 +381,9 @@ impl World {
                     self.at(Millis(patience), Due::GivesUp(id));
                     return;
                 }
-                // The answer is.
+                // The answer is lost.
                 14..20 => self.at(Millis(patience), Due::GivesUp(id)),
-                // It comes when nobody waits for it any more.
+                // The answer arrives after its caller has given up.
                 20..30 if acts => {
                     self.at(Millis(patience), Due::GivesUp(id));
                     way = patience + self.rng.between(1, 25_000);
@@ -394,7 +394,7 @@ impl World {
         self.at(Millis(way), Due::Arrives(id));
     }
 
-    /// A server stands still for a while; says how long.
+    /// Stops a server for a while, and returns the duration.
     fn pause(&mut self, n: usize, from: i64, to: i64) -> i64 {
         let long = self.rng.between(from, to);
         let until = self.now.after(Millis(long));
@@ -462,7 +462,7 @@ impl World {
         Ok(())
     }
 
-    /// No lease runs out while its holder had nobody to tell that it is there.
+    /// No lease expires while its holder had no server to renew at.
     fn in_time(&self, batch: &wharfinger_core::Batch, note: &db::Note, epoch: Epoch) -> Result<(), String> {
         let expired = |row: &&Arc<wharfinger_core::Lease>| {
             how(row) == Some("EXPIRED")
@@ -471,8 +471,8 @@ impl World {
         };
         for row in batch.leases.iter().filter(expired) {
             let (since, began) = note.listening;
-            // The clock of a server and the way of its first commit take some of the thirty seconds.
-            // A pause of that one counts like any other's.
+            // The server's clock and the duration of its first commit take some of the thirty seconds.
+            // A pause of this server counts like any other's.
             let silent_before =
                 !self.from_nothing.is_some_and(|(own, at)| own == epoch && since <= at.after(Millis::secs(3)));
             if silent_before && began.since(since) < Millis::secs(20) {
@@ -486,7 +486,7 @@ impl World {
         Ok(())
     }
 
-    /// 19, of a leader that nothing keeps from acting.
+    /// Invariant 19, for a leader without an obstacle.
     fn what_is_due_happens(&mut self) -> Result<(), String> {
         if self.db.down {
             return Ok(());
@@ -498,12 +498,12 @@ impl World {
         self.deadlines.check(self.now, served, revision)
     }
 
-    /// All that take themselves for the leader.
+    /// All servers that hold the lead by their own view.
     fn leaders(&self) -> Vec<usize> {
         (0..self.servers.len()).filter(|n| self.servers[*n].leads()).collect()
     }
 
-    /// The storm is over: faults stop, what is switched off is switched on, what operators did is undone.
+    /// Ends the hostile phase: faults stop, all entries are switched on, operators' orders are undone.
     fn clear_up(&mut self) {
         self.note(|| "the storm is over".into());
         self.calm = true;
@@ -520,7 +520,7 @@ impl World {
             let life = self.servers[n].life;
             self.at(Millis(1), Due::Wake(n, life));
         }
-        // What was announced or asked for before is in all heads by then, however late it was.
+        // All delayed notices and requests have arrived by then.
         self.at(Millis::secs(60), Due::Undo);
     }
 
@@ -536,7 +536,7 @@ impl World {
         }
     }
 
-    /// The one who really leads, if it can be asked.
+    /// The server that leads by the database, if it answers.
     fn leader(&self) -> Option<&Server> {
         let epoch = self.db.epoch();
         self.servers.iter().find(|server| {

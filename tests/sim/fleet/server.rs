@@ -1,4 +1,4 @@
-//! One of several servers: its clocks, what it is doing, and what lies in its mailbox.
+//! One of several servers: its clocks, its task, and the contents of its mailbox.
 
 use super::db::Link;
 use crate::adapters::Caller;
@@ -14,14 +14,14 @@ use wharfinger_core::{
     Batch, Core, HybridClock, Input, Lease, Limits, PoolConfig, Reading, Reply, Revision, Timestamp,
 };
 
-/// The true time, which nobody in the simulation knows.
+/// The true time, which no part of the simulation knows.
 pub(crate) type Now = Arc<AtomicI64>;
 
-/// A server's two clocks: one that tells the time of day, and one that only goes forward.
+/// The two clocks of a server: one for the time of day, and one that only goes forward.
 #[derive(Clone)]
 pub(crate) struct Clock {
     now: Now,
-    /// How far off it is, and how much too fast, in millionths.
+    /// Offset, and excess rate in millionths.
     pub(crate) skew: i64,
     drift: i64,
     start: Timestamp,
@@ -51,29 +51,29 @@ impl Clock {
         HybridClock::new(self.since_epoch(), self.steady())
     }
 
-    /// Since some time before.
+    /// Time since an earlier instant.
     pub(crate) fn steady(&self) -> Duration {
         Duration::from_millis(u64::try_from(1_000_000 + self.passed()).unwrap_or(0))
     }
 }
 
-/// What somebody wants of a server that leads.
+/// A request to a leading server.
 pub(crate) enum Mail {
-    /// A holder looks at what it has, and does something; the number is that of the attempt.
+    /// A holder looks at its leases and acts; the number is that of the attempt.
     Act(usize, u64),
     Input(Input),
-    /// An adapter's answer, to the one who called.
+    /// The answer of an adapter, for its caller.
     Fact(Input, u64),
-    /// A call wants this written down before it goes on; whose it is.
+    /// A note that a call stores before it continues, with the owner of the call.
     Note(Input, u64),
     Operator,
     Undo,
     Configure(Arc<Vec<PoolConfig>>),
-    /// A watcher reads what it missed; the number is that of its connection.
+    /// A watcher reads the events that it missed; the number is that of its connection.
     Watch(usize, u64, Revision),
 }
 
-/// What a watcher reads.
+/// The events that a watcher reads.
 pub(crate) struct Page {
     pub(crate) leases: Vec<Arc<Lease>>,
     pub(crate) revision: Revision,
@@ -88,7 +88,7 @@ impl Page {
     }
 }
 
-/// Somebody who waits for an answer.
+/// The caller that waits for an answer.
 pub(crate) enum Asked {
     Input {
         input: Input,
@@ -100,7 +100,7 @@ pub(crate) enum Asked {
         life: u64,
         from: oneshot::Receiver<Result<Reply, SubmitError>>,
     },
-    /// An adapter's answer, whose call is over with the commit.
+    /// The answer of an adapter, whose call ends with the commit.
     Settled {
         input: Input,
         life: u64,
@@ -112,7 +112,7 @@ pub(crate) enum Asked {
     },
 }
 
-/// How a task ended.
+/// The end of a task.
 pub(crate) enum Done {
     Followed(Result<Followed, StoreError>),
     Started(Result<(Box<Cycle>, Batch), StoreError>),
@@ -120,7 +120,7 @@ pub(crate) enum Done {
     Recovered(Box<Cycle>, Result<Batch, StoreError>),
 }
 
-/// What a look into the store brought.
+/// The result of a read of the store.
 pub(crate) enum Followed {
     All(Box<Core>),
     Changes(Box<Batch>),
@@ -128,10 +128,10 @@ pub(crate) enum Followed {
 
 pub(crate) type Task = Pin<Box<dyn Future<Output = Done>>>;
 
-/// What a server does.
+/// The role and task of a server.
 pub(crate) enum Phase {
     Down,
-    /// It follows; maybe a look into the store is under way.
+    /// It follows; a read of the store may be under way.
     Following(Option<Task>),
     /// It won the lead and takes over.
     Taking(Task),
@@ -139,7 +139,7 @@ pub(crate) enum Phase {
     Idle(Box<Cycle>),
     /// It leads, and waits for the database.
     Busy(Task),
-    /// The commit is done, and nothing has left yet.
+    /// The commit is done, and no answer has left.
     Held(Box<Cycle>, Box<Turn>, Vec<Asked>),
     /// The store failed it; it tries to recover again soon.
     Lost(Box<Cycle>),
@@ -150,7 +150,7 @@ pub(crate) struct Server {
     pub(crate) life: u64,
     pub(crate) caller: Caller,
     pub(crate) clock: Clock,
-    /// The core's time; `None`: that of the wall clock ([`super::Break::WallClock`]).
+    /// The core's time; `None` for the time of the wall clock ([`super::Break::WallClock`]).
     pub(crate) hybrid: Option<HybridClock>,
     pub(crate) link: Arc<Link>,
     pub(crate) hub: WatchHub,
@@ -164,22 +164,22 @@ pub(crate) struct Server {
     pub(crate) mail: Vec<Mail>,
     pub(crate) term: Option<Term>,
     pub(crate) epoch: Epoch,
-    /// What it followed.
+    /// The state that it followed.
     pub(crate) core: Option<Core>,
     pub(crate) reload: bool,
     /// It was asked to stop.
     pub(crate) stopping: bool,
     pub(crate) pools: Arc<Vec<PoolConfig>>,
-    /// Since when it has listened, and when it last did.
+    /// Start of the time in which it has listened, and latest time at which it did.
     pub(crate) listening: Timestamp,
     pub(crate) last_turn: Timestamp,
     /// The configuration has changed since the last commit.
     pub(crate) first: bool,
-    /// When it looks at the clock next.
+    /// Time of its next look at the clock.
     pub(crate) tick: Timestamp,
-    /// Since when it has led without a break.
+    /// Time since which it has led without a break.
     pub(crate) served: Timestamp,
-    /// How far its clock is ahead, until it is set right.
+    /// Offset of its clock, until it is set right.
     pub(crate) ahead: i64,
 }
 
@@ -193,7 +193,7 @@ impl Server {
         }
     }
 
-    /// It has taken over what was stored.
+    /// Its core has taken over the stored state.
     pub(crate) fn starts_the_clock(&mut self, stored: Timestamp) {
         let (wall, steady) = (self.clock.since_epoch(), self.clock.steady());
         if let Some(hybrid) = &mut self.hybrid {
@@ -201,7 +201,7 @@ impl Server {
         }
     }
 
-    /// Whether clients that want something done are let in.
+    /// Whether it accepts clients' changes.
     pub(crate) fn leads(&self) -> bool {
         match self.phase {
             Phase::Down | Phase::Following(_) => false,
@@ -209,7 +209,7 @@ impl Server {
         }
     }
 
-    /// Whether it leads still, by its own clock.
+    /// Whether it still leads, by its own clock.
     pub(crate) fn holds(&self) -> bool {
         self.term.as_ref().is_some_and(|term| term.holds(self.clock.steady()))
     }
@@ -218,7 +218,7 @@ impl Server {
         self.paused.is_some_and(|until| until > now)
     }
 
-    /// What it can be asked: what is committed, as far as it knows.
+    /// The committed state that it may answer from, as far as it knows.
     pub(crate) fn readable(&self) -> Option<&Core> {
         match &self.phase {
             Phase::Following(_) => self.core.as_ref(),
@@ -227,7 +227,7 @@ impl Server {
         }
     }
 
-    /// A look into the store.
+    /// A read of the store.
     pub(crate) fn look(&self, limits: Limits) -> Task {
         let (link, wall, pools) = (self.link.clone(), self.clock.wall(), self.pools.to_vec());
         let known = self.core.as_ref().filter(|_| !self.reload).map(Core::revision);
@@ -241,7 +241,7 @@ impl Server {
         })
     }
 
-    /// As the engine's `take_over`: first all that was committed before the lead was won, then on from there.
+    /// The engine's `take_over`: first all commits before the lead was won, then the later ones.
     pub(crate) fn take_over(&mut self, limits: Limits) -> Task {
         let (link, clock, pools) = (self.link.clone(), self.clock.clone(), self.pools.to_vec());
         let (epoch, hub, followed) = (self.epoch, self.hub.clone(), self.core.take());
@@ -259,10 +259,10 @@ impl Server {
     }
 }
 
-/// As the engine's follower does.
+/// The engine's follower.
 pub(crate) fn take_in(core: &mut Core, batch: &Batch, hub: &WatchHub) {
     let before = core.revision();
-    // Also if nothing has changed: time may have gone on.
+    // A batch without changes still has a later time.
     core.take_in(batch);
     if batch.revision > before {
         if batch.floor > before { hub.skip(batch.revision) } else { hub.publish(batch) }

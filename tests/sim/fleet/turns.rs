@@ -1,4 +1,4 @@
-//! What a server does when it is its turn: the loops of the engine, one step at a time.
+//! The next step of a server: the loops of the engine, one step at a time.
 
 use super::db::{Link, Note, Request};
 use super::server::{Asked, Done, Followed, Mail, Page, Phase, Server, poll, take_in};
@@ -20,7 +20,7 @@ const PAUSE: Millis = Millis(6000);
 const NO_PAUSE: Millis = Millis(4000);
 
 impl World {
-    /// Something for the mailbox of a server that leads.
+    /// An item for the mailbox of a leading server.
     pub(super) fn post(&mut self, n: usize, mail: Mail) {
         if let Mail::Input(Input::Notice(Notice { target: NoticeTarget::Resource(id), .. })) = &mail {
             self.oracle.noticed.insert(*id);
@@ -31,13 +31,13 @@ impl World {
         self.at(Millis(gathered), Due::Wake(n, life));
     }
 
-    /// It goes on where it was, as far as it can.
+    /// Continues the server from its present task, as far as possible.
     pub(super) fn wakes(&mut self, n: usize) -> Result<(), String> {
         if self.servers[n].is_paused(self.now) {
             return Ok(());
         }
         self.servers[n].paused = None;
-        // One that stood still between its commit and the answers goes on with them before it looks at the clock.
+        // A server that stopped between its commit and the answers sends them before it looks at the clock.
         let held = matches!(self.servers[n].phase, Phase::Held(..));
         if self.servers[n].leads() && !self.leads_on(n) && !held {
             self.begins_anew(n, "its lead is over");
@@ -81,7 +81,7 @@ impl World {
         }
     }
 
-    /// Whether it leads still, by its own clock.
+    /// Whether it still leads, by its own clock.
     pub(super) fn leads_on(&self, n: usize) -> bool {
         self.servers[n].holds() || (self.broken == Some(Break::NoClock) && self.servers[n].term.is_some())
     }
@@ -118,7 +118,7 @@ impl World {
         self.watchers_hear(n)
     }
 
-    /// It won the lead.
+    /// The server has won the lead.
     pub(super) fn takes_over(&mut self, n: usize, epoch: Epoch, settled: u64, sent: std::time::Duration) {
         self.count("take-overs");
         if self.servers[n].ahead != 0 {
@@ -141,11 +141,11 @@ impl World {
         self.term_ends(n);
     }
 
-    /// The lead lasts for so long, as far as it is not renewed.
+    /// Remaining time of the lead without a renewal.
     pub(super) fn term_ends(&mut self, n: usize) {
         let server = &self.servers[n];
         let Some(term) = &server.term else { return };
-        // Its clock may be slow.
+        // The server's clock may be slow.
         let left = millis(term.until().saturating_sub(server.clock.steady()));
         let life = server.life;
         self.at(Millis(left.0 + 1), Due::TermEnds(n, life));
@@ -243,7 +243,7 @@ impl World {
         }
     }
 
-    /// As the executor does after a recovery: the calls that the recovered core names go on, and their answers count. The others
+    /// The executor after a recovery: the calls that the recovered core names continue, and their answers count. The others
     /// are ended.
     fn keeps_calls(&mut self, n: usize, named: &[Effect]) {
         self.recoveries += 1;
@@ -258,7 +258,7 @@ impl World {
         });
     }
 
-    /// As the journal does: a note that got no answer is written again.
+    /// The journal: a note without an answer is written again.
     fn notes_again(&mut self, asked: Vec<Asked>) {
         for asked in asked {
             if let Asked::Noted { input: Input::Noted { resource, op, .. }, life, .. } = asked
@@ -282,7 +282,7 @@ impl World {
         server.caller = Caller { epoch: server.epoch.0, life: self.lives, blind: server.blind };
     }
 
-    /// What a rule left out comes to: the provider can't know the calls again.
+    /// The consequence of an omitted rule: the provider cannot recognize the calls.
     fn with_new_numbers(&self, mut batch: wharfinger_core::Batch) -> wharfinger_core::Batch {
         if self.broken == Some(Break::NewNumbers) {
             batch.effects.iter_mut().for_each(|effect: &mut Effect| effect.op = Op(batch.revision.0));
@@ -304,7 +304,7 @@ impl World {
         self.at(Millis(0), Due::Wake(n, life));
     }
 
-    /// One turn over what lies in the mailbox.
+    /// One turn over the contents of the mailbox.
     fn turns(&mut self, n: usize, cycle: Box<Cycle>) -> Result<(), String> {
         let now = self.now;
         let server = &mut self.servers[n];
@@ -390,7 +390,7 @@ impl World {
             Mail::Undo => {
                 nature::undo(core).into_iter().for_each(|input| put(input, None));
                 self.undoing = true;
-                // Until it is answered; twice does no harm.
+                // It repeats the call until there is an answer; a second call does no harm.
                 self.at(Millis::secs(8), Due::Undo);
             }
             Mail::Configure(pools) => {
@@ -423,7 +423,7 @@ impl World {
         }
     }
 
-    /// After the commit: watchers are told, answers leave, calls begin.
+    /// After the commit: watchers get events, answers leave, calls begin.
     fn releases(&mut self, n: usize, cycle: Box<Cycle>, turn: Turn, asked: Vec<Asked>) -> Result<(), String> {
         self.servers[n].phase = Phase::Idle(cycle);
         self.servers[n].hub.publish(&turn.batch);
@@ -485,7 +485,7 @@ impl World {
                     self.undone = true;
                 }
                 let Some(holder) = holder else { return Ok(()) };
-                // Some answers get lost, some are late.
+                // Some answers are lost, some are late.
                 if !(self.faulty() && self.rng.chance(30)) {
                     let reply = answer.ok().map(Box::new);
                     self.soon(1, 60, Due::Reply(holder, input, reply));
@@ -516,13 +516,13 @@ impl World {
         self.ends(n, 10, 6000);
     }
 
-    /// Its lead is over: the process replaces itself.
+    /// Its lead has ended: the process replaces itself.
     pub(super) fn begins_anew(&mut self, n: usize, why: &str) {
         self.note(|| format!("server {n} begins anew: {why}"));
         self.ends(n, 20, 400);
     }
 
-    /// The process ends, and another begins some time later.
+    /// Ends the process; another begins some time later.
     pub(super) fn ends(&mut self, n: usize, from: i64, to: i64) {
         self.calls_end(n);
         self.watchers_leave(n);
@@ -559,7 +559,7 @@ impl World {
     }
 }
 
-/// As the engine does with what the world says: its times are those of wall clocks.
+/// The engine's treatment of notices: their times are those of wall clocks.
 fn in_the_cores_time(input: Input, reading: Reading) -> Input {
     let Input::Notice(notice) = input else { return input };
     let kind = match notice.kind {

@@ -1,4 +1,4 @@
-//! Watchers that move between servers, with the promises of a watch: nothing is missed, nothing goes backwards.
+//! Watchers that move between servers, with the promises of a watch: no event is missed, and none goes backwards.
 
 use super::World;
 use super::server::{Mail, Page, Phase};
@@ -7,19 +7,19 @@ use std::sync::Arc;
 use wharfinger::engine::{Filter, Subscription, WatchEvent};
 use wharfinger_core::{Lease, LeaseId, Revision, Scope};
 
-/// Changes that wait for a watcher: few, so that some are too slow.
+/// Maximum number of events that wait for a watcher. It is small, so that some watchers are too slow.
 const QUEUE: usize = 20;
 
 pub(crate) struct Watcher {
     number: usize,
     known: BTreeMap<LeaseId, Arc<Lease>>,
-    /// Everything up to here has been told.
+    /// Revision up to which the watcher has all events.
     pub(crate) told: Revision,
-    /// The server, its life, and what it tells.
+    /// The server, its life, and its feed.
     pub(crate) at: Option<(usize, u64, Subscription)>,
-    /// Grows with each connection.
+    /// Number of connections so far.
     pub(crate) connection: u64,
-    /// It waits for what it missed; what is told meanwhile stays in its queue.
+    /// It waits for missed events; new events stay in its queue.
     pub(crate) reading: bool,
 }
 
@@ -42,10 +42,10 @@ impl Watcher {
         Ok(())
     }
 
-    /// What it missed, read from a server that knows all up to `told`.
+    /// The missed events, read from a server that knows all up to `told`.
     pub(crate) fn reads(&mut self, page: Page) -> Result<(), String> {
         if self.told < page.floor {
-            // Out of range: from the current state. What has ended and is forgotten is not told any more.
+            // Out of range: it starts from the current state, which lacks ended and forgotten leases.
             let now: BTreeMap<LeaseId, Arc<Lease>> =
                 page.leases.iter().map(|lease| (lease.id, lease.clone())).collect();
             for (id, known) in &self.known {
@@ -80,7 +80,7 @@ impl Watcher {
         Ok(false)
     }
 
-    /// It has the last state of all of these; of what is forgotten it may have any.
+    /// It must have the last state of all of these. Of forgotten leases it may have any state.
     pub(crate) fn knows(&self, leases: &[Arc<Lease>]) -> Result<(), String> {
         for lease in leases {
             if self.known.get(&lease.id) != Some(lease) {
@@ -123,7 +123,7 @@ impl World {
         Ok(())
     }
 
-    /// It asks its server for what it missed.
+    /// It requests the missed events from its server.
     fn watcher_reads(&mut self, w: usize) -> Result<(), String> {
         let (told, connection) = (self.watchers[w].told, self.watchers[w].connection);
         let Some((n, ..)) = self.watchers[w].at else { return Ok(()) };
@@ -133,7 +133,7 @@ impl World {
             return Ok(());
         }
         let page = match self.servers[n].readable() {
-            // One that has not heard of it yet is waited for: it is asked again at its next look.
+            // A server that does not know the revision yet is asked again at the watcher's next look.
             Some(core) if core.revision() >= told => Page::read(core, told),
             _ => return Ok(()),
         };
@@ -146,7 +146,7 @@ impl World {
         }
         self.watchers[w].reading = false;
         if page.revision < self.watchers[w].told {
-            // Only where clocks lie: the server refuses, and the watcher asks elsewhere.
+            // Only wrong clocks lead here: the server refuses, and the watcher tries another.
             if !self.clocks_lie {
                 return Err(format!(
                     "(4) watcher {w} at {} meets a leader at {}",
@@ -167,7 +167,7 @@ impl World {
         Ok(())
     }
 
-    /// A server has told something, or knows more.
+    /// A server has sent an event, or knows a later revision.
     pub(super) fn watchers_hear(&mut self, n: usize) -> Result<(), String> {
         for w in 0..self.watchers.len() {
             if self.watchers[w].at.as_ref().is_none_or(|at| at.0 != n) {

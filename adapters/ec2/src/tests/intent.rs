@@ -110,7 +110,7 @@ async fn invariant_5_a_request_that_cannot_be_stored_is_not_made() {
 
 /// The broker dies after EC2 received the request. EC2's lists show nothing for a minute, so only the record has the request.
 #[tokio::test(start_paused = true)]
-async fn invariant_12_killed_when_the_launch_was_heard_it_asks_for_the_same_and_gets_the_same() {
+async fn invariant_12_killed_before_the_answer_it_repeats_the_launch_and_gets_the_same_instance() {
     for fleet in [false, true] {
         let mut world = world(fleet);
         world.cloud.slow(Duration::from_secs(60), Duration::ZERO);
@@ -217,7 +217,7 @@ async fn invariant_12_refused_for_good_after_a_lost_answer_it_waits_for_the_list
 }
 
 #[tokio::test(start_paused = true)]
-async fn refused_for_good_and_never_heard_it_is_asked_for_anew_when_the_lists_had_their_time() {
+async fn a_launch_whose_refusal_was_lost_is_repeated_anew_after_the_lists_had_their_time() {
     let world = world(false);
     let notes = Notes::default();
     world.cloud.fault("RunInstances", Fault::Unheard);

@@ -347,7 +347,7 @@ async fn a_type_that_a_zone_does_not_offer_rests_in_that_zone_alone() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn what_no_zone_offers_in_any_market_is_the_operators_to_correct() {
+async fn a_type_that_no_zone_offers_in_any_market_is_the_operators_to_correct() {
     for (fleet, refused) in [(true, "InvalidFleetConfiguration"), (false, "Unsupported")] {
         let world = if fleet { World::new(|_| {}) } else { World::new(one_place) };
         let places = all_places();
@@ -400,7 +400,7 @@ async fn one_that_never_answers_is_given_up_with_its_reason_and_ended() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn what_is_removed_while_its_launch_is_in_doubt_is_found_when_it_shows_up() {
+async fn an_instance_removed_while_its_launch_is_in_doubt_is_found_when_the_lists_show_it() {
     let world = World::new(one_place);
     world.cloud.slow(Duration::from_secs(30), Duration::ZERO);
     world.cloud.fault("RunInstances", Fault::Lost);

@@ -23,7 +23,7 @@ fn alive(world: &World, id: &str) -> bool {
 }
 
 #[tokio::test(start_paused = true)]
-async fn ours_and_in_nobodys_books_it_goes_when_it_is_old_enough_and_was_seen_twice() {
+async fn an_orphan_with_our_tag_is_ended_when_it_is_old_enough_and_was_seen_twice() {
     let world = World::new(|_| {});
     let stray = world.cloud.stray(&OURS);
     let foreign = world.cloud.stray(&[("wharfinger:deployment", "other"), ("wharfinger:resource", "res_x")]);

@@ -304,7 +304,7 @@ async fn run(seed: u64) {
 }
 
 #[test]
-fn whatever_happens_in_the_end_exactly_what_is_wanted_is_there() {
+fn after_any_faults_exactly_the_wanted_instances_run() {
     let of = |name: &str| std::env::var(name).ok().and_then(|text| text.parse::<u64>().ok());
     let long = std::env::var("WHARFINGER_LONG").is_ok_and(|long| long == "1");
     let seeds = match of("EC2_SEED") {

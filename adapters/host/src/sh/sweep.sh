@@ -84,17 +84,24 @@ elsewhere() {
     case $path in /*/"${note##*/copy.}") printf '%s\n' "$path" ;; esac
   done
 }
+# Calls a function with each copy of a resource that lies elsewhere.
+each_elsewhere() {
+  while IFS= read -r path; do
+    [ -z "$path" ] || "$2" "$path"
+  done <<END
+$(elsewhere "$1")
+END
+}
 is_copy() {
   [ -d "$1" ] && [ ! -L "$1" ] && [ ! -L "$1/meta" ] && [ -f "$1/meta/marker" ] &&
     [ "$(head -c 200 "$1/meta/marker" 2>/dev/null)" = "${1##*/}" ]
 }
+set_copy_aside() {
+  if is_copy "$1"; then set_aside "$1"; fi
+}
 each() {
   set_aside "$hosts/$1"
-  while IFS= read -r path; do
-    if [ -n "$path" ] && is_copy "$path"; then set_aside "$path"; fi
-  done <<END
-$(elsewhere "$1")
-END
+  each_elsewhere "$1" set_copy_aside
 }
 
 killed=0 swept=0
@@ -109,11 +116,7 @@ if [ -n "$old" ]; then
       case $lease in '' | *[!A-Za-z0-9_-]*) ;; *) leases="$leases$lease " ;; esac
       case $number in '' | *[!0-9]*) ;; *) numbers="$numbers $number" ;; esac
     done
-    while IFS= read -r path; do
-      [ -z "$path" ] || know_all "$path"
-    done <<END
-$(elsewhere "$resource")
-END
+    each_elsewhere "$resource" know_all
   done
   # First the fences go, with the directories: nothing of an old lease is started any more. Then what runs is ended,
   # and then no process is left that could make a directory anew.
@@ -124,6 +127,7 @@ END
     # shellcheck disable=SC2154
     contained=$((contained + cg_count))
   }
+  end_copy_group() { end_group "$1/meta/fence"; }
   for resource in $old; do
     # By the names that they had.
     for note in "$hosts/$resource.owner"/lease.*; do
@@ -134,11 +138,7 @@ END
       [ -d "$copy" ] || continue
       end_group "$hosts/$resource/copies/${copy##*/}/meta/fence"
     done
-    while IFS= read -r path; do
-      [ -z "$path" ] || end_group "$path/meta/fence"
-    done <<END
-$(elsewhere "$resource")
-END
+    each_elsewhere "$resource" end_copy_group
   done
 
   under() {

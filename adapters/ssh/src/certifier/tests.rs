@@ -210,7 +210,7 @@ async fn an_agent_signs_in_place_of_a_file() {
 }
 
 #[test]
-fn mistakes_are_told_with_their_remedies() {
+fn mistakes_are_reported_with_their_remedies() {
     assert_eq!(Farm::make().problems(), Vec::<String>::new());
     let one = |farm: Farm, wanted: &str| {
         let found = farm.problems();

@@ -50,7 +50,7 @@ fn the_brokers_own_key_goes_on_to_open_a_user_that_it_shares_with_holders() {
 }
 
 #[test]
-fn what_was_made_is_taken_away_again() {
+fn the_set_up_is_undone_completely() {
     let config = config("root", "");
     let undo = HostSetup::of("farm", &config, 2).unwrap().undo();
     for text in ["userdel wfslot0", "userdel wfslotx", "10-wharfinger-farm.conf", "/etc/ssh/wharfinger_farm_ca.pub"] {

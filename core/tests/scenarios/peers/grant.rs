@@ -169,7 +169,7 @@ fn lockable_readme_a_new_host_wakes_waiters_and_so_does_a_label_change() {
 
 /// The other half of a label change: what is no longer said of a machine is not promised either.
 #[test]
-fn lockable_readme_a_label_that_is_taken_away_serves_nobody_any_more() {
+fn lockable_readme_a_label_that_is_taken_away_serves_no_request() {
     let gpu: Pairs = &[("gpu", "yes")];
     let mut w = World::new(vec![labelled(&[("h1", gpu), ("h2", gpu)])]);
     w.step(Input::Tick).unwrap();
@@ -203,7 +203,7 @@ fn lockable_88_who_waits_for_one_kind_does_not_block_a_free_one_of_another() {
 
 /// The conditions of Jumpstarter: Unsatisfiable (not found, mismatch) at once, Pending (busy, offline, disabled) with why.
 #[test]
-fn jumpstarter_unsatisfiable_is_said_at_once_and_who_waits_is_told_why() {
+fn jumpstarter_an_unsatisfiable_request_is_refused_at_once_and_a_waiting_one_has_its_reason() {
     let pool = || labelled(&[("h1", &[("os", "linux")]), ("h2", &[("arch", "arm")])]);
     let mut w = World::new(vec![pool()]);
     let by = |pairs: Pairs| want_by(Selector { labels: labels(pairs), ..Selector::default() }, 1);

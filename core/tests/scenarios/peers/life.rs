@@ -29,7 +29,7 @@ fn etcd_renew_in_the_last_millisecond_counts_in_full() {
 
 /// `Renew` of etcd waits until a revoke is committed, then says not found: never a renewal of what ended.
 #[test]
-fn etcd_renew_that_was_overtaken_by_the_expiry_is_told_so() {
+fn etcd_renew_that_was_overtaken_by_the_expiry_is_refused() {
     let (mut w, lease) = one_lease();
     let host = w.on(lease);
     let waiter = w.lease("hosts");
@@ -45,7 +45,7 @@ fn etcd_renew_that_was_overtaken_by_the_expiry_is_told_so() {
 }
 
 #[test]
-fn etcd_15247_a_paused_broker_expires_nobody() {
+fn etcd_15247_a_paused_broker_expires_no_lease() {
     let mut w = World::new(vec![PoolConfig { slots: 100, ..inventory("hosts", &["h1"]) }]);
     let leases: Vec<LeaseId> = (0..100).map(|_| w.lease("hosts")).collect();
     w.all_works();

@@ -114,7 +114,7 @@ fn tc_worker_removed_of_one_that_holds_nothing_breaks_nothing() {
 }
 
 #[test]
-fn tc_worker_removed_is_told_once() {
+fn tc_worker_removed_is_reported_once() {
     let (mut w, lease, host) = claimed(false);
     w.notice(host, NoticeKind::Gone);
     w.all_works();
@@ -153,7 +153,7 @@ fn tc_a_notice_the_death_and_a_late_status_are_one_break() {
 }
 
 #[test]
-fn a_notice_and_a_host_that_survives_it_end_the_lease_when_it_was_said_and_not_before() {
+fn a_notice_and_a_host_that_survives_it_end_the_lease_at_the_announced_time_and_not_before() {
     let (mut w, lease, host) = claimed(false);
     let end = w.now.after(Millis::secs(120));
     w.notice(host, NoticeKind::Interruption(end));
@@ -413,7 +413,7 @@ fn a_host_that_dies_under_three_leased_copies_is_three_breaks_and_one_host_event
 
 /// A refusal of the provider for a while (quota, throttling) is no failure: Nodepool's ABORTED.
 #[test]
-fn nodepool_aborted_over_quota_delays_and_fails_nobody() {
+fn nodepool_aborted_over_quota_delays_and_fails_no_lease() {
     let mut w = World::new(vec![made_at_will("boats", 2)]);
     let lease = w.lease("boats");
     for _ in 0..20 {

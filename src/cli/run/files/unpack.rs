@@ -400,7 +400,7 @@ mod tests {
     }
 
     #[test]
-    fn what_a_killed_fetch_has_left_is_removed_by_the_next_one_and_nothing_else() {
+    fn remains_of_a_killed_fetch_are_removed_by_the_next_one_and_nothing_else() {
         let folder = tempfile::tempdir().unwrap();
         let begin = |lease: &str| Staged::begin(folder.path(), lease).unwrap();
         let under_way = begin("lse_1");

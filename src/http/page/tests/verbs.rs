@@ -22,7 +22,7 @@ async fn orders(client: &crate::client::Client, resource: &str) -> Vec<pb::Event
 }
 
 #[tokio::test]
-async fn what_breaks_leases_shows_them_first_and_is_refused_when_others_have_come() {
+async fn a_verb_that_breaks_leases_shows_them_first_and_is_refused_when_others_have_come() {
     let broker = broker(1, 2).await;
     let world = page_of(&broker.handle, AnswerSources::default());
     let client = broker.client().await;
@@ -187,7 +187,7 @@ async fn until(body: &mut Body, text: &str) -> String {
 }
 
 #[tokio::test]
-async fn an_open_tab_is_told_what_changes_and_a_stop_ends_it() {
+async fn an_open_tab_gets_each_change_and_a_stop_ends_it() {
     let broker = broker(1, 1).await;
     let world = page_of(&broker.handle, AnswerSources::default());
     let stream = async || {

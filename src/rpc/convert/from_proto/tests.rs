@@ -51,7 +51,7 @@ fn claims_keep_their_order_and_counts() {
 }
 
 #[test]
-fn all_problems_of_a_request_are_told_at_once_with_their_paths() {
+fn all_problems_of_a_request_are_reported_at_once_with_their_paths() {
     let labels = [("os".to_owned(), "x".repeat(257)), (String::new(), "v".into())].into();
     let claim = pb::Claim {
         selector: Some(pb::Selector { pool: String::new(), labels }),
@@ -97,7 +97,7 @@ fn all_problems_of_a_request_are_told_at_once_with_their_paths() {
 }
 
 #[test]
-fn what_is_absent_is_told_as_absent() {
+fn an_absent_field_stays_absent() {
     let empty = pb::LeaseRequest::default();
     assert_eq!(
         problems(lease(&empty, who())),
@@ -165,7 +165,7 @@ fn a_watch_has_bounds() {
 }
 
 #[test]
-fn a_page_has_a_size_and_a_token_of_ours() {
+fn a_page_has_a_size_and_a_token_of_this_server() {
     let request = pb::ListRequest {
         states: vec![3, 0, 99],
         page_size: 1001,
@@ -220,7 +220,7 @@ fn a_cordon_takes_a_resource_or_a_pool_and_what_takes_from_a_holder_needs_a_reas
 }
 
 #[test]
-fn a_page_token_of_the_history_is_one_of_ours() {
+fn a_page_token_of_the_history_is_of_this_server() {
     let request = |token: &str| pb::EventsRequest { page_token: token.into(), ..pb::EventsRequest::default() };
     for wrong in ["x", "1", "0.1", "1.x", "-1.1", "1.-1", "1.1.1", "1.99999"] {
         let told = problems(events(&request(wrong)));

@@ -14,7 +14,7 @@ fn seen(resource: Resource, leases: Vec<Arc<Lease>>) -> SeenResource {
 }
 
 #[test]
-fn an_active_lease_is_told_with_its_slot_and_without_secrets() {
+fn an_active_lease_message_has_its_slot_and_no_secrets() {
     let core = testing::active(7, 42);
     let told = lease(&core, &Scope::All, Reading::default());
     assert_eq!(told.state(), pb::LeaseState::Active);
@@ -27,7 +27,7 @@ fn an_active_lease_is_told_with_its_slot_and_without_secrets() {
 }
 
 #[test]
-fn each_end_is_told_with_what_belongs_to_it() {
+fn each_end_is_sent_with_its_details() {
     let told = |how| lease(&testing::ended(1, 2, how), &Scope::All, Reading::default());
 
     let released = lease(&testing::released(1, 2), &Scope::All, Reading::default());
@@ -54,7 +54,7 @@ fn each_end_is_told_with_what_belongs_to_it() {
 }
 
 #[test]
-fn a_resource_is_told_with_who_holds_it_and_without_secrets() {
+fn a_resource_message_has_its_holders_and_no_secrets() {
     let access = [("private_key".into(), "secret".into()), ("user".into(), "ci".into())].into();
     let core = Resource {
         id: ResourceId::new(9),
