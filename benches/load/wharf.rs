@@ -127,6 +127,7 @@ pub(crate) fn pool(resources: u32) -> PoolConfig {
         adapter: Arc::from("fake"),
         labels: Labels::new(),
         enabled: true,
+        disabled_reason: None,
         on: Vec::new(),
         inventory: None,
         min_ready: resources,

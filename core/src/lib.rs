@@ -114,6 +114,7 @@ pub use model::label::{Labels, Selector};
 pub use model::lease::{
     Assignment, Cleanup, Ended, FailReason, Fault, Finding, Lease, LeaseSpec, LeaseState, Outcome, Texts,
 };
+pub use model::losses::Losses;
 pub use model::machine::{Machine, MachineKey, MachineName, MachineVerb, Order};
 pub use model::output::{Batch, Rejection, RejectionKind, Reply, Snapshot};
 pub use model::pool::{Brake, Cordon, DoubtPolicy, Isolation, Item, PoolConfig, PoolRow, Timeouts, Traits};

@@ -88,12 +88,19 @@ struct State {
 }
 
 fn pools() -> Vec<PoolConfig> {
-    let item = |name: &str| Item { name: Arc::from(name), labels: Labels::new(), slots: None, enabled: true };
+    let item = |name: &str| Item {
+        name: Arc::from(name),
+        labels: Labels::new(),
+        slots: None,
+        enabled: true,
+        disabled_reason: None,
+    };
     let hosts = PoolConfig {
         name: Arc::from("hosts"),
         adapter: Arc::from("simulated"),
         labels: Labels::new(),
         enabled: true,
+        disabled_reason: None,
         on: Vec::new(),
         inventory: Some(vec![item("h1"), item("h2")]),
         min_ready: 0,
@@ -132,7 +139,13 @@ fn two_pools() -> Vec<PoolConfig> {
     let one = |name: &str| PoolConfig {
         name: Arc::from(name),
         labels: [(Arc::from("os"), Arc::from("linux"))].into(),
-        inventory: Some(vec![Item { name: Arc::from(name), labels: Labels::new(), slots: None, enabled: true }]),
+        inventory: Some(vec![Item {
+            name: Arc::from(name),
+            labels: Labels::new(),
+            slots: None,
+            enabled: true,
+            disabled_reason: None,
+        }]),
         max: 1,
         traits: Traits { prepares: true, cleans: false, repairs: false, probes: false },
         ..hosts.clone()

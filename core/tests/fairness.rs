@@ -82,7 +82,13 @@ impl World {
             checked: false,
             grants: Vec::new(),
         };
-        let item = |n| Item { name: Arc::from(format!("h{n}")), labels: Labels::new(), slots: None, enabled: true };
+        let item = |n| Item {
+            name: Arc::from(format!("h{n}")),
+            labels: Labels::new(),
+            slots: None,
+            enabled: true,
+            disabled_reason: None,
+        };
         let pool = PoolConfig {
             inventory: Some((0..machines).map(item).collect()),
             max: u32::try_from(machines).unwrap(),
@@ -470,7 +476,13 @@ fn no_one_waits_without_end() {
 /// One machine with ten slots, and in line a request of each tenant in each class.
 fn crowd(tenants: usize, classes: usize, quota: Option<u32>) -> (Core, Timestamp, Duration) {
     let pool = PoolConfig {
-        inventory: Some(vec![Item { name: Arc::from("h"), labels: Labels::new(), slots: Some(10), enabled: true }]),
+        inventory: Some(vec![Item {
+            name: Arc::from("h"),
+            labels: Labels::new(),
+            slots: Some(10),
+            enabled: true,
+            disabled_reason: None,
+        }]),
         labels: (0..classes).map(|n| (Arc::from(format!("k{n}")), Arc::from("v"))).collect(),
         min_ready: 1,
         ..PoolConfig::named("hosts")

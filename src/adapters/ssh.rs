@@ -47,6 +47,7 @@ impl Settings for Config {
             labels: host.labels.iter().map(|(name, value)| (name.as_str().into(), value.as_str().into())).collect(),
             slots: host.slots,
             enabled: host.enabled,
+            disabled_reason: host.disabled_reason.as_deref().map(Arc::from),
         });
         Some(items.collect())
     }

@@ -259,9 +259,14 @@ fn summary(loaded: &Loaded) -> serde_json::Value {
                 "adapter": &*pool.adapter,
                 "on": pool.on.iter().map(|name| &**name).collect::<Vec<_>>(),
                 "enabled": pool.enabled,
+                "disabled_reason": pool.disabled_reason.as_deref(),
                 "labels": pool.labels.iter().map(|(k, v)| (k.to_string(), v.to_string())).collect::<BTreeMap<_, _>>(),
                 "machines": pool.inventory.as_ref().map(|items| {
-                    items.iter().map(|item| json!({ "name": &*item.name, "enabled": item.enabled })).collect::<Vec<_>>()
+                    items.iter().map(|item| json!({
+                        "name": &*item.name,
+                        "enabled": item.enabled,
+                        "disabled_reason": item.disabled_reason.as_deref(),
+                    })).collect::<Vec<_>>()
                 }),
                 "min_ready": pool.min_ready,
                 "max": pool.max,

@@ -226,6 +226,20 @@ impl Json for pb::Item {
             "cordoned": order(&self.cordoned),
             "drained": order(&self.drained),
             "held": order(&self.held),
+            "losses": self.losses.as_ref().map_or(Value::Null, Json::json),
+            "disabled_reason": some(&self.disabled_reason),
+        })
+    }
+}
+
+impl Json for pb::Losses {
+    fn json(&self) -> Value {
+        json!({
+            "count": self.count,
+            "since": time(self.since.as_ref()),
+            "last_at": time(self.last_at.as_ref()),
+            "again_at": time(self.again_at.as_ref()),
+            "why": self.why,
         })
     }
 }
@@ -269,6 +283,8 @@ impl Json for pb::Pool {
             "dry_run": self.dry_run,
             "brakes": list(&self.brakes),
             "counters": self.counters.as_ref().map_or(Value::Null, Json::json),
+            "losses": self.losses.as_ref().map_or(Value::Null, Json::json),
+            "disabled_reason": some(&self.disabled_reason),
         })
     }
 }

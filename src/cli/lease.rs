@@ -94,6 +94,9 @@ pub(crate) struct ReportArgs {
     /// Description of the fault
     #[arg(value_name = "NOTE", default_value = "")]
     note: String,
+    /// Report that the resource cannot be reached from here: that is no evidence against it, and a login by the server decides
+    #[arg(long)]
+    unreached: bool,
 }
 
 /// The longest that one call may wait; the server's limit.
@@ -280,13 +283,21 @@ pub(crate) async fn release(context: &Context, args: ReleaseArgs) -> Result<Exit
 /// Says that the work meets failures.
 pub(crate) async fn report(context: &Context, args: ReportArgs) -> Result<Exit, Failure> {
     let client = context.connect().await?;
-    let lease = client.report(&args.lease, &args.note).await.map_err(|error| context.failure(error))?;
+    let reported = match args.unreached {
+        true => client.report_unreached(&args.lease, &args.note).await,
+        false => client.report(&args.lease, &args.note).await,
+    };
+    let lease = reported.map_err(|error| context.failure(error))?;
     if context.ui.json {
         context.ui.document(&lease.json())?;
     } else if text::ended(&lease) {
         let why = text::why(&lease);
         let why = if why.is_empty() { why } else { format!(": {why}") };
         context.ui.out(&format!("{} {}{why}", lease.id, text::lease_state(&lease)))?;
+    } else if lease.doubt.is_none() && args.unreached {
+        let (id, state) = (&lease.id, text::lease_state(&lease));
+        let why = "the server logs in anew, and `wharfinger get` shows a doubt if it cannot";
+        context.ui.out(&format!("{id} {state}: {} is in no doubt; {why}", lease.resource_id))?;
     } else if lease.doubt.is_none() {
         context.ui.out(&format!("{} {}: {} is in no doubt", lease.id, text::lease_state(&lease), lease.resource_id))?;
     } else {

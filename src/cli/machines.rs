@@ -1,4 +1,4 @@
-//! Machines in words: what operators ordered for each, and what stands for it.
+//! Machines in words: what operators ordered for each, how often it was lost, and what stands for it.
 
 use super::text;
 use crate::pb;
@@ -13,8 +13,13 @@ pub(crate) fn named<'a>(all: &[&'a pb::Item], wanted: &str) -> Vec<&'a pb::Item>
     all.iter().copied().filter(|machine| machine.name == wanted || name(machine) == wanted).collect()
 }
 
+/// Whether there is something to say of it: it is out, or it was lost again and again.
+pub(crate) fn is_conspicuous(machine: &pb::Item) -> bool {
+    is_out(machine) || machine.losses.is_some()
+}
+
 /// Whether an order or the configuration keeps leases away from it.
-pub(crate) fn is_out(machine: &pb::Item) -> bool {
+fn is_out(machine: &pb::Item) -> bool {
     !machine.enabled || [&machine.cordoned, &machine.drained, &machine.held].iter().any(|order| order.is_some())
 }
 
@@ -34,15 +39,29 @@ fn why(machine: &pb::Item) -> String {
         parts.push(format!("{what} by {} since {since}{until}{reason}", text::one_line(&order.by)));
     }
     if !machine.enabled {
-        parts.push("disabled in the configuration".into());
+        let reason = text::one_line(&machine.disabled_reason);
+        let reason = if reason.is_empty() { reason } else { format!(": {reason}") };
+        parts.push(format!("disabled in the configuration{reason}"));
     }
     parts.join("; ")
 }
 
+/// Losses in words: `was lost 4 times since 12:00:01, the last time at 12:00:31 by RESOURCE_GONE: …; comes back at 12:00:35`.
+/// `stands`: a resource was made since.
+pub(crate) fn losses(losses: &pb::Losses, stands: bool) -> String {
+    let [since, last, again] = [&losses.since, &losses.last_at, &losses.again_at].map(|at| text::clock(at.as_ref()));
+    let why = text::one_line(&losses.why);
+    let told = format!("was lost {} times since {since}, the last time at {last} by {why}", losses.count);
+    if stands { told } else { format!("{told}; comes back at {again}") }
+}
+
 /// A machine on one line: `machine linux/builder-3: drained by ann since 12:00:01: disk; no resource stands for it`.
 pub(crate) fn line(machine: &pb::Item) -> String {
-    let why = why(machine);
-    let why = if why.is_empty() { "no order keeps leases away from it".into() } else { why };
+    let stands = !machine.resource_id.is_empty();
+    let lost = machine.losses.as_ref().map(|found| losses(found, stands));
+    let parts: Vec<String> =
+        [why(machine), lost.unwrap_or_default()].into_iter().filter(|part| !part.is_empty()).collect();
+    let why = if parts.is_empty() { "no order keeps leases away from it".into() } else { parts.join("; ") };
     let now = if machine.resource_id.is_empty() { "; no resource stands for it" } else { "" };
     format!("machine {}: {why}{now}", name(machine))
 }
@@ -70,6 +89,25 @@ mod tests {
         let out = pb::Item { drained: Some(order), resource_id: "res_1".into(), ..free.clone() };
         assert!(is_out(&out));
         assert_eq!(line(&out), "machine linux/b1: drained by ann since -: disk");
-        assert_eq!(why(&pb::Item { enabled: false, ..free }), "disabled in the configuration");
+        assert_eq!(why(&pb::Item { enabled: false, ..free.clone() }), "disabled in the configuration");
+        let reason = "new disk\non Monday".into();
+        let disabled = pb::Item { enabled: false, disabled_reason: reason, ..free };
+        assert_eq!(why(&disabled), "disabled in the configuration: new disk on Monday");
+    }
+
+    #[test]
+    fn a_machine_that_was_lost_again_and_again_says_when_it_comes_back() {
+        let losses = pb::Losses { count: 4, why: "RESOURCE_GONE: REBOOTED".into(), ..pb::Losses::default() };
+        let gone = pb::Item {
+            pool: "linux".into(),
+            name: "b1".into(),
+            enabled: true,
+            losses: Some(losses),
+            ..pb::Item::default()
+        };
+        assert!(is_conspicuous(&gone) && !is_out(&gone));
+        let told = "machine linux/b1: was lost 4 times since -, the last time at - by RESOURCE_GONE: REBOOTED";
+        assert_eq!(line(&gone), format!("{told}; comes back at -; no resource stands for it"));
+        assert_eq!(line(&pb::Item { resource_id: "res_1".into(), ..gone }), told);
     }
 }

@@ -91,6 +91,7 @@ fn build_pool(
         adapter: config.kind().into(),
         labels: labels(&section.labels),
         enabled: or(&section.enabled, true),
+        disabled_reason: section.disabled_reason.as_ref().map(|reason| Arc::from(reason.get_ref().as_str())),
         on: section.on.iter().map(|pool| Arc::from(pool.get_ref().as_str())).collect(),
         inventory,
         min_ready: or(&section.min_ready, usual_ready),

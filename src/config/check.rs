@@ -29,7 +29,7 @@ use std::collections::BTreeMap;
 use std::net::SocketAddr;
 use std::path::Path;
 use toml::Spanned;
-use wharfinger_adapter::settings::{closest, is_name};
+use wharfinger_adapter::settings::{closest, disabled_reason_fault, is_name};
 use wharfinger_core::{Millis, Tenants};
 use wharfinger_host::containment::{Containment, Limits};
 use wharfinger_tls::ClientAuth;
@@ -114,6 +114,7 @@ pub(crate) fn check(file: &File<'_>, folder: &Path, problems: &mut Problems) -> 
         let config = kind.and_then(|kind| check_table(pool, kind, folder, problems));
         let config = config.map(|config| check_containment(pool, config, problems));
         check_sizes(pool, config.as_ref(), problems);
+        check_disabled(pool, problems);
         check_ttls(pool, file.limits.max_ttl.as_ref(), problems);
         check_blame(pool, *kind, problems);
         checked.pools.push(config);
@@ -378,6 +379,14 @@ fn check_containment(pool: &PoolSection<'_>, config: AdapterConfig, problems: &m
         problems.add(span.clone(), "[pool.limits] is for pools of hosts", remedy);
     }
     config
+}
+
+fn check_disabled(pool: &PoolSection<'_>, problems: &mut Problems) {
+    let Some(reason) = &pool.disabled_reason else { return };
+    let enabled = pool.enabled.as_ref().is_none_or(|enabled| *enabled.get_ref());
+    if let Some((message, remedy)) = disabled_reason_fault(reason.get_ref(), enabled) {
+        problems.add(reason.span(), message, remedy);
+    }
 }
 
 fn check_sizes(pool: &PoolSection<'_>, config: Option<&AdapterConfig>, problems: &mut Problems) {

@@ -135,6 +135,7 @@ fn read_pool<'a>(mut pool: Reader<'a>, problems: &mut Problems) -> PoolSection<'
         adapter,
         labels: pool.labels("labels", problems),
         enabled: pool.flag("enabled", problems),
+        disabled_reason: pool.text("disabled_reason", problems),
         slots: pool.number("slots", 1..=1024, problems),
         min_ready: pool.number("min_ready", 0..=100_000, problems),
         max: pool.number("max", 1..=100_000, problems),

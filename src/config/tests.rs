@@ -290,6 +290,7 @@ name = "two"
 address = "10.0.0.2"
 host_key = "10.0.0.2 HOSTKEY"
 enabled = false
+disabled_reason = "new disk on Monday"
 "#,
     );
     // The second host key is a line of ssh-keyscan, with the address in front.
@@ -299,6 +300,8 @@ enabled = false
     let items = hosts.inventory.as_ref().unwrap();
     assert_eq!((&*items[0].name, items[0].slots, items[0].enabled), ("one", Some(3), true));
     assert_eq!((&*items[1].name, items[1].slots, items[1].enabled), ("two", None, false));
+    let reasons: Vec<Option<&str>> = items.iter().map(|item| item.disabled_reason.as_deref()).collect();
+    assert_eq!(reasons, [None, Some("new disk on Monday")]);
     assert_eq!(items[0].labels.get("cpu").map(|value| &**value), Some("big"));
     let ssh = loaded.adapters["hosts"].downcast::<wharfinger_ssh::Config>().unwrap();
     assert_eq!(ssh.key.as_deref(), Some(folder.path().join("key").as_path()));

@@ -205,6 +205,7 @@ pub(crate) struct PoolSection<'a> {
     pub(crate) adapter: Option<Spanned<String>>,
     pub(crate) labels: BTreeMap<String, String>,
     pub(crate) enabled: Option<Spanned<bool>>,
+    pub(crate) disabled_reason: Option<Spanned<String>>,
     pub(crate) slots: Option<Spanned<u32>>,
     pub(crate) min_ready: Option<Spanned<u32>>,
     pub(crate) max: Option<Spanned<u32>>,

@@ -215,7 +215,10 @@ fn unmet(said: &pb::ExplainResponse) -> Option<Concern> {
 /// A pool that serves no one, though requests wait for it.
 fn stopped(pool: &pb::Pool) -> Option<Concern> {
     let why = if !pool.enabled {
-        "is disabled in the configuration".to_owned()
+        match clipped(&pool.disabled_reason) {
+            reason if reason.is_empty() => "is disabled in the configuration".to_owned(),
+            reason => format!("is disabled in the configuration: {reason}"),
+        }
     } else if pool.cordoned {
         format!("is cordoned by {}: {}", clipped(&pool.cordoned_by), clipped(&pool.cordon_reason))
     } else if !pool.trouble.is_empty() {

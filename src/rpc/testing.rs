@@ -149,6 +149,7 @@ pub(crate) fn pool_config(max: u32, slots: u32, traits: Traits) -> PoolConfig {
         adapter: "fake".into(),
         labels: Labels::new(),
         enabled: true,
+        disabled_reason: None,
         on: Vec::new(),
         inventory: None,
         min_ready: 0,

@@ -3,9 +3,9 @@
 use std::sync::Arc;
 use wharfinger_core::{
     Assignment, AtRisk, CauseChain, Cleanup, Cordon, Ended, Event, EventKind, Evidence, FailReason, Fault, Finding,
-    GroupId, Hold, Lease, LeaseId, LeaseSpec, LeaseState, Link, Machine, MachineKey, Millis, Op, Order, Outcome,
-    Parent, PoolRow, Pools, Provenance, Reason, Record, Resource, ResourceId, ResourceState, Revision, Run, Selector,
-    Source, Subject, Texts, Timestamp, Uses, Weight, WorkFailure,
+    GroupId, Hold, Lease, LeaseId, LeaseSpec, LeaseState, Link, Losses, Machine, MachineKey, Millis, Op, Order,
+    Outcome, Parent, PoolRow, Pools, Provenance, Reason, Record, Resource, ResourceId, ResourceState, Revision, Run,
+    Selector, Source, Subject, Texts, Timestamp, Uses, Weight, WorkFailure,
 };
 
 /// Number of states of [`Samples::lease`].
@@ -298,6 +298,7 @@ impl Samples {
         machine.cordoned = self.maybe(Self::order);
         machine.drained = self.maybe(Self::order);
         machine.held = self.maybe(Self::order);
+        machine.losses = self.maybe(Self::losses);
         machine
     }
 
@@ -312,7 +313,17 @@ impl Samples {
             recent: self.uses(),
             halvings: u32::try_from(self.below(3)).unwrap_or_default(),
         };
-        PoolRow { name: Arc::from(name), revision: Revision(revision), cordoned: self.maybe(Self::cordon), record }
+        PoolRow {
+            name: Arc::from(name),
+            revision: Revision(revision),
+            cordoned: self.maybe(Self::cordon),
+            record,
+            losses: self.maybe(Self::losses),
+        }
+    }
+
+    fn losses(&mut self) -> Losses {
+        Losses { count: self.small(), since: self.time(), last: self.time(), again_at: self.time(), why: self.word() }
     }
 
     fn uses(&mut self) -> Uses {

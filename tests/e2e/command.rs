@@ -1,6 +1,6 @@
 //! The command line as people and scripts use it.
 
-use crate::support::{LOCAL, local, signal, text};
+use crate::support::{LOCAL, Server, local, signal, text};
 use std::process::Stdio;
 
 #[test]
@@ -63,11 +63,28 @@ fn exec_local_runs_here_with_the_lease_in_its_environment() {
     }
 }
 
+/// Users of services have homes that do not exist.
+#[test]
+fn a_server_and_a_client_without_a_home_run_commands_here() {
+    let mut server = Server::prepared("w.db");
+    let home = server.config().with_file_name("no-home");
+    server.env = vec![("HOME".into(), home.display().to_string())];
+    server.configure("", "[[pool]]\nname = \"hosts\"\nadapter = \"local\"\nlocal.root = \"{folder}/scratch\"");
+    server.run();
+    let output = server
+        .command(&["run", "--pool", "hosts", "--queue-for", "60s", "--", "pwd"])
+        .env("HOME", &home)
+        .output()
+        .unwrap();
+    assert!(output.status.success() && output.stdout.starts_with(b"/"), "{}", text(&output));
+}
+
 #[test]
 fn a_reload_disables_a_pool_and_its_waiters_wait() {
     let server = local();
     server.wait_for_state("hosts", "READY", 1);
-    server.configure("", &LOCAL.replace("name = \"copies\"", "name = \"copies\"\nenabled = false"));
+    let disabled = "name = \"copies\"\nenabled = false\ndisabled_reason = \"the remote moves\"";
+    server.configure("", &LOCAL.replace("name = \"copies\"", disabled));
     server.reload();
     server.wait("the pool to be disabled", || {
         let pools = server.json(&["pools"]);
@@ -77,6 +94,9 @@ fn a_reload_disables_a_pool_and_its_waiters_wait() {
     let id = lease["lease"]["id"].as_str().unwrap();
     let explained = server.json(&["explain", id]);
     assert!(explained.to_string().contains("DISABLED"), "{explained}");
+    let why = "is disabled in the configuration: the remote moves";
+    assert!(explained.to_string().contains(why), "{explained}");
+    assert!(text(&server.cli(&["pools"])).contains("the remote moves"));
     server.configure("", LOCAL);
     server.reload();
     server.wait("the lease to be served", || (server.json(&["get", id])["state"] == "ACTIVE").then_some(()));

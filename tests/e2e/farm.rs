@@ -215,13 +215,14 @@ pub(crate) fn pools(hosts: &[Sshd], settings: &Settings, work: &std::path::Path,
     let mut inventory = String::new();
     for (name, sshd) in NAMES.iter().zip(hosts) {
         inventory.push_str(&format!(
-            "[[pool.ssh.host]]\nname = \"{name}\"\naddress = \"{}\"\nport = {}\nuser = \"{}\"\nkey = \"{}\"\nhost_key = \"{}\"\nenabled = {}\n",
+            "[[pool.ssh.host]]\nname = \"{name}\"\naddress = \"{}\"\nport = {}\nuser = \"{}\"\nkey = \"{}\"\nhost_key = \"{}\"\nenabled = {}\n{}",
             sshd.address,
             sshd.port,
             sshd.user,
             sshd.key().display(),
             sshd.host_key(),
             !disabled.contains(name),
+            if disabled.contains(name) { "disabled_reason = \"new disk on Monday\"\n" } else { "" },
         ));
     }
     format!(

@@ -26,6 +26,7 @@ mod failover_hosts;
 mod false_break;
 mod farm;
 mod faults;
+mod flapping;
 mod followers;
 mod grpcurl;
 mod hand_out;

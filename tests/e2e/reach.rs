@@ -155,3 +155,28 @@ fn a_host_that_takes_no_new_logins_is_taken_out_and_its_jobs_run_elsewhere() {
     a.revoke(false);
     server.wait_for_state("hosts", "READY", 2);
 }
+
+#[test]
+fn a_holder_reports_that_it_cannot_reach_its_resource() {
+    if skip("a_holder_reports_that_it_cannot_reach_its_resource") {
+        return;
+    }
+    let a = Sshd::start();
+    let work = tempfile::tempdir().unwrap();
+    let server = serve(&[("a", &a)], "", work.path());
+    let lease = server.json(&["lease", "--pool", "hosts", "--wait", "60s", "--ttl", "10m", "--holder", "agent"]);
+    let id = lease["lease"]["id"].as_str().unwrap();
+    let output = server.cli(&["report", id, "--unreached", "no route from the agent"]);
+    assert!(output.status.success() && text(&output).contains("is in no doubt"), "{}", text(&output));
+    let told = events(&server);
+    assert!(told.contains("lease.unreached") && told.contains("no route from the agent"), "{told}");
+    // A login by the server decides: it gets in, so that the host serves on.
+    assert!(!told.contains("lease.reported") && !told.contains("resource.suspect"), "{told}");
+    // Where the server cannot get in either, no new lease goes there.
+    a.revoke(true);
+    assert!(server.cli(&["report", id, "--unreached"]).status.success());
+    server.wait_for_state("hosts", "SUSPECT", 1);
+    assert_eq!(server.json(&["get", id])["state"], "ACTIVE");
+    a.revoke(false);
+    server.wait_for_state("hosts", "READY", 1);
+}

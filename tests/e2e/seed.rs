@@ -203,6 +203,16 @@ fn an_inventory_entry_is_disabled_under_a_long_lease() {
     // There is a free slot, and no lease gets it; none fails either.
     let waiter = farm.ask("hosts", "waiter", false);
     waits(&farm, &waiter, "HELD");
+    // The machine stays listed, with the reason of the configuration.
+    let why = "disabled in the configuration: new disk on Monday";
+    for list in ["pools", "resources"] {
+        let told = text(&farm.server.cli(&[list]));
+        assert!(told.contains(&format!("machine hosts/a: {why}")), "{told}");
+    }
+    let told = text(&farm.server.cli(&["explain", &waiter.id]));
+    assert!(told.contains(&format!("hosts/a is {why}")), "{told}");
+    let draining = farm.resource(&long.resource_id).causes;
+    assert!(draining.iter().any(|cause| cause.detail.ends_with(": new disk on Monday")), "{draining:?}");
     // The live one works on.
     let renewed = farm.runtime.block_on(farm.client.renew(&long.id, None)).unwrap();
     assert_eq!(renewed.state(), LeaseState::Active);

@@ -22,6 +22,7 @@ pub(crate) fn pool(max: u32, slots: u32) -> PoolConfig {
         adapter: Arc::from("fake"),
         labels: Labels::new(),
         enabled: true,
+        disabled_reason: None,
         on: Vec::new(),
         inventory: None,
         min_ready: 0,

@@ -87,6 +87,7 @@ fn pool(name: &str, on: &[&str]) -> PoolConfig {
         adapter: Arc::from("fake"),
         labels: Labels::new(),
         enabled: true,
+        disabled_reason: None,
         on: on.iter().map(|name| Arc::from(*name)).collect(),
         inventory: None,
         min_ready: 0,

@@ -13,6 +13,7 @@ mod oracle;
 mod pools;
 mod provider;
 mod queue;
+mod rests;
 mod rng;
 mod trace;
 mod world;
@@ -72,7 +73,9 @@ fn a_meta_the_same_seed_twice_gives_the_same_trace() {
 
 #[test]
 fn the_invariants_hold_whatever_happens() {
-    all_hold(Worlds::One, "the_invariants", 300);
+    let counts = all_hold(Worlds::One, "the_invariants", 300);
+    // What never happens proves nothing.
+    assert!(number("SIM_SEEDS").is_some() || counts.is_empty() || counts["rests of machines"] > 30, "{counts:?}");
 }
 
 /// Events that a few dozen seeds of the fleet are certain to have.

@@ -3,6 +3,7 @@
 //! The numbers are those of the invariants in DESIGN.
 
 use crate::queue::{Changes, Look};
+use crate::rests::Rests;
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 use wharfinger_core::{
@@ -63,6 +64,8 @@ pub(crate) struct Oracle {
     unfit: BTreeMap<ResourceId, (u32, u32)>,
     /// Latest time at which each live lease came out of doubt.
     cleared: BTreeMap<LeaseId, Timestamp>,
+    /// The losses of machines.
+    pub(crate) rests: Rests,
     /// The latest renewal of each holder, and the latest change of each group's states.
     signs: BTreeMap<LeaseId, Timestamp>,
 }
@@ -136,6 +139,9 @@ impl Oracle {
             self.is_fit_for_use(row, stood.get(&row.id), facts)?;
         }
         self.ends_few_by_silence(batch, &stood, facts)?;
+        if facts.one_by_one {
+            self.rests.stored(batch, &stood)?;
+        }
         for id in &batch.forgotten_leases {
             let Some(row) = self.leases.remove(id) else { continue };
             if !row.ended() {

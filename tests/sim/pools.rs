@@ -15,7 +15,13 @@ fn text(text: &str) -> Arc<str> {
 
 /// Listed machines, made machines that share a label with them, and two kinds of working copies on the machines.
 pub(crate) fn configured(rng: &mut Rng) -> Vec<PoolConfig> {
-    let item = |name: &str| Item { name: text(name), labels: Labels::new(), slots: None, enabled: true };
+    let item = |name: &str| Item {
+        name: text(name),
+        labels: Labels::new(),
+        slots: None,
+        enabled: true,
+        disabled_reason: None,
+    };
     let many = if rng.chance(400) { rng.between(4, 9) } else { 3 };
     let zone = |n: i64| -> Labels { [(text("zone"), text(if n % 3 == 0 { "a" } else { "b" }))].into() };
     let machines: Vec<Item> = (1..=many).map(|n| Item { labels: zone(n), ..item(&format!("h{n}")) }).collect();
@@ -25,6 +31,7 @@ pub(crate) fn configured(rng: &mut Rng) -> Vec<PoolConfig> {
         adapter: text("simulated"),
         labels: [(text("os"), text("linux"))].into(),
         enabled: true,
+        disabled_reason: None,
         on: Vec::new(),
         inventory: Some(machines),
         min_ready: rng.below(many as u64) as u32,

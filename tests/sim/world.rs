@@ -7,7 +7,7 @@ use crate::oracle::{Facts, Oracle, Watcher};
 use crate::provider::{Next, Provider};
 use crate::rng::Rng;
 use crate::trace::{Kept, Trace};
-use crate::{nature, pools};
+use crate::{nature, pools, rests};
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 use wharfinger::store::Fault;
@@ -38,6 +38,8 @@ enum Due {
     Concluded(Input, u64),
     Holder(usize),
     Nature,
+    /// The machine that flaps goes away once more.
+    Flap,
     Operator,
     Editor,
     Watcher(usize),
@@ -68,6 +70,8 @@ pub(crate) struct World {
     /// At most one input a turn, so that the oracle can look between any two.
     one_by_one: bool,
     calm: bool,
+    /// A machine of this run flaps.
+    flaps: bool,
     turns: u64,
     /// Number of recoveries. A repeated answer is dropped if there was a recovery between.
     life: u64,
@@ -100,12 +104,14 @@ pub(crate) fn run(seed: u64, kept: Kept) -> Report {
         weather: Weather { faults: rng.chance(900), lies: rng.chance(250) },
         one_by_one: rng.chance(500),
         calm: false,
+        flaps: seed.is_multiple_of(4),
         turns: 0,
         life: 0,
         rng,
     };
     let result = world.live();
-    Report { trace: world.trace.into_text(), result, turns: world.turns, counts: BTreeMap::new() }
+    let counts = BTreeMap::from([("rests of machines", world.oracle.rests.rested)]);
+    Report { trace: world.trace.into_text(), result, turns: world.turns, counts }
 }
 
 impl World {
@@ -121,6 +127,9 @@ impl World {
         self.soon(1, 3000, Due::Provider);
         if self.weather.faults {
             self.soon(2000, 20_000, Due::Nature);
+            if self.flaps {
+                self.at(Millis::secs(3), Due::Flap);
+            }
             self.soon(2000, 20_000, Due::Operator);
             self.soon(5000, 40_000, Due::Editor);
             self.soon(5000, 60_000, Due::Freeze);
@@ -234,6 +243,15 @@ impl World {
                 }
                 self.soon(500, 6000, Due::Nature);
             }
+            Due::Flap if !self.calm => {
+                if self.broker.is_up() {
+                    for (id, said) in rests::doomed(self.now, self.broker.core()) {
+                        self.things.become_so(self.now, id, Condition::Dead);
+                        inputs.push(said);
+                    }
+                }
+                self.at(Millis(700), Due::Flap);
+            }
             Due::Operator if !self.calm => {
                 if self.broker.is_up() {
                     inputs.push(nature::command(self.broker.core(), &mut self.rng));
@@ -259,7 +277,7 @@ impl World {
                 self.crash("between two turns");
                 self.soon(1000, 40_000, Due::Crash);
             }
-            Due::Nature | Due::Operator | Due::Editor | Due::Freeze | Due::Crash => {}
+            Due::Nature | Due::Flap | Due::Operator | Due::Editor | Due::Freeze | Due::Crash => {}
             Due::Watcher(n) => {
                 let connected = self.oracle.watchers[n].connected;
                 if connected && !self.calm {

@@ -140,6 +140,7 @@ async fn reached(
         labels: std::collections::BTreeMap::new(),
         slots: None,
         enabled: true,
+        disabled_reason: None,
         proxy_command: None,
     };
     let mut made = pool.ssh.provision_found(job, &entry).await?;

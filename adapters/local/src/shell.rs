@@ -88,7 +88,7 @@ fn start(command: &Command) -> Result<(Child, Group), ShellError> {
     let Some((program, arguments)) = command.argv.split_first() else {
         return Err(ShellError::NotStarted("the command is empty: it must name a program".to_string()));
     };
-    let dir = command.cwd.as_ref().map(PathBuf::from).or_else(std::env::home_dir).unwrap_or_else(|| "/".into());
+    let dir = command.cwd.as_ref().map_or_else(|| usual_dir(std::env::home_dir()), PathBuf::from);
     if !dir.is_dir() {
         return Err(ShellError::NotStarted(format!("directory {dir:?} is missing on this machine")));
     }
@@ -106,6 +106,13 @@ fn start(command: &Command) -> Result<(Child, Group), ShellError> {
     let child = process.spawn().map_err(|error| not_started(program, &error))?;
     let group = Group(child.id().and_then(|id| i32::try_from(id).ok()).and_then(Pid::from_raw));
     Ok((child, group))
+}
+
+/// The directory of a command that names none: the home, or the root where the home cannot be entered, as with sshd. Users of services
+/// have homes that do not exist.
+fn usual_dir(home: Option<PathBuf>) -> PathBuf {
+    // The dot is looked up within the directory, which takes the right to enter it.
+    home.filter(|home| home.join(".").is_dir()).unwrap_or_else(|| "/".into())
 }
 
 /// Writes the input of the command, passes its output on, and waits for its end.
@@ -282,4 +289,23 @@ fn read_file(path: &str, limit: usize) -> io::Result<Bytes> {
         return Err(io::Error::new(io::ErrorKind::FileTooLarge, format!("it is longer than {limit} bytes")));
     }
     Ok(content.into())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[tokio::test]
+    async fn a_home_that_cannot_be_entered_is_replaced_by_the_root() {
+        let folder = tempfile::tempdir().unwrap();
+        let home = folder.path().to_path_buf();
+        assert_eq!(usual_dir(Some(home.clone())), home);
+        std::fs::write(home.join("file"), "").unwrap();
+        for bad in [Some(home.join("missing")), Some(home.join("file")), None] {
+            assert_eq!(usual_dir(bad.clone()), PathBuf::from("/"), "{bad:?}");
+        }
+        // A directory that the command itself names has to be there.
+        let asked = Command { cwd: Some(home.join("missing").display().to_string()), ..Command::sh("pwd") };
+        assert!(matches!(LocalShell.run(asked).await, Err(ShellError::NotStarted(_))));
+    }
 }

@@ -121,6 +121,9 @@ pub struct Host {
     /// `false`: no new leases; live ones run to their end.
     #[serde(default = "default_enabled")]
     pub enabled: bool,
+    /// Why it is not enabled, for those who look at the pool.
+    #[serde(default)]
+    pub disabled_reason: Option<String>,
     /// Proxy command, if not the pool's.
     #[serde(default)]
     pub proxy_command: Option<String>,

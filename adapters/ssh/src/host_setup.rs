@@ -161,6 +161,7 @@ impl<'a> HostSetup<'a> {
         let names: Vec<&str> = users.iter().map(|(user, _)| user.as_str()).collect();
         let mut script = format!(
             "#!/bin/sh\n# Takes away what wharfinger host-setup made for the pool {pool}. Run it as root, when no lease is on the machine.\n\
+             # It reloads sshd, unless WHARFINGER_NO_RELOAD is set.\n\
              set -u\n[ \"$(id -u)\" = 0 ] || exit 1\nlib={LIB}\nconf={conf}\nrm -f \"$conf\" {ca} {sudoers}\n\
              sed -i \"\\\\|^Include $conf\\$|d\" /etc/ssh/sshd_config\n",
             pool = self.pool,
@@ -185,6 +186,7 @@ impl<'a> HostSetup<'a> {
             script,
             "if [ -f $lib/users ]; then\n  awk -v mine={} '!index(mine, \" \" $1 \" \")' $lib/users >$lib/users.new && mv -f $lib/users.new $lib/users\n  \
              # Another pool may use the scripts.\n  [ -s $lib/users ] || rm -rf $lib /run/wharfinger-logins\nfi\n\
+             [ -z \"${{WHARFINGER_NO_RELOAD-}}\" ] || exit 0\n\
              systemctl reload ssh.service 2>/dev/null || systemctl reload sshd.service 2>/dev/null || kill -s HUP \"$(cat /run/sshd.pid)\"\n",
             quote(&format!(" {} ", names.join(" "))),
         );

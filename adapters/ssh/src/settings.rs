@@ -10,7 +10,8 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use wharfinger_adapter::Failure;
 use wharfinger_adapter::settings::{
-    ConfigProblem, PoolDefaults, Scope, Segment, Value, fields, is_name, label_name_fault, label_value_fault, read,
+    ConfigProblem, PoolDefaults, Scope, Segment, Value, disabled_reason_fault, fields, is_name, label_name_fault,
+    label_value_fault, read,
 };
 
 const NO_HOSTS: &str = "list them under [[pool.ssh.host]], each with name, address and host_key";
@@ -208,6 +209,10 @@ fn host_problems(host: &Host) -> Vec<ConfigProblem> {
     if let Some(slots) = host.slots.filter(|slots| !(1..=1024).contains(slots)) {
         problems
             .push(ConfigProblem::new(format!("`slots` is {slots}"), "use 1 to 1024, or enabled = false").at(["slots"]));
+    }
+    let reason = host.disabled_reason.as_ref();
+    if let Some((message, remedy)) = reason.and_then(|reason| disabled_reason_fault(reason, host.enabled)) {
+        problems.push(ConfigProblem::new(message, remedy).at(["disabled_reason"]));
     }
     for (name, value) in &host.labels {
         if let Some((message, remedy)) = label_name_fault(name) {

@@ -104,8 +104,11 @@ async fn the_set_up_may_run_again_and_can_be_undone() {
     let first = format!(
         "cp -a {CONF} before.conf; WHARFINGER_NO_RELOAD=yes /bin/sh setup.sh >second.log 2>&1; echo $? >second.code"
     );
-    let last = "cp -a /etc/passwd made.passwd; /bin/sh undo.sh >undo.log 2>&1; ls /etc/ssh/sshd_config.d /usr/local/lib >left.log; \
-                cp -a /etc/passwd undone.passwd";
+    let last = "cp -a /etc/passwd made.passwd; mkdir -p fake; printf '#!/bin/sh\\necho \"$*\" >>reloads.log\\n' >fake/systemctl; \
+                chmod 755 fake/systemctl; PATH=$PWD/fake:$PATH; : >reloads.log; \
+                WHARFINGER_NO_RELOAD=yes /bin/sh undo.sh >undo.log 2>&1; cp reloads.log reloads.none; \
+                ls /etc/ssh/sshd_config.d /usr/local/lib >left.log; cp -a /etc/passwd undone.passwd; \
+                env -u WHARFINGER_NO_RELOAD /bin/sh undo.sh >again.log 2>&1";
     plan.after = format!("{first}\n{last}\ntouch {CONF}");
     let (_sshd, config, folder, _) = plan.start();
     let read = |name: &str| std::fs::read_to_string(folder.path().join(name)).unwrap();
@@ -119,6 +122,7 @@ async fn the_set_up_may_run_again_and_can_be_undone() {
     assert!(read("made.passwd").contains(&user));
     assert!(!read("undone.passwd").contains(&user), "{}", read("undo.log"));
     assert!(!read("left.log").contains("wharfinger"), "{}", read("left.log"));
+    assert_eq!((read("reloads.none"), read("reloads.log")), (String::new(), "reload ssh.service\n".to_owned()));
     let failure = fault(&config).await;
     assert_eq!(failure.reason, "HOST_NOT_SET_UP", "{failure}");
 }

@@ -549,6 +549,12 @@ pub struct Pool {
     /// Number of slots whose lease has ended, and which are being cleaned. `leases` counts them too.
     #[prost(int32, tag = "24")]
     pub slots_in_cleaning: i32,
+    /// The latest losses of hosts that it makes at will. Not set: there was at most one, or it has been well for ten minutes since.
+    #[prost(message, optional, tag = "25")]
+    pub losses: ::core::option::Option<Losses>,
+    /// Why the configuration does not enable it, in the words of the configuration.
+    #[prost(string, tag = "26")]
+    pub disabled_reason: ::prost::alloc::string::String,
 }
 /// Number of resources in one state.
 #[derive(Clone, Copy, PartialEq, Eq, Hash, ::prost::Message)]
@@ -631,6 +637,33 @@ pub struct Item {
     /// Pool.
     #[prost(string, tag = "7")]
     pub pool: ::prost::alloc::string::String,
+    /// Its latest losses. Not set: there was at most one, or it has been well for ten minutes since.
+    #[prost(message, optional, tag = "8")]
+    pub losses: ::core::option::Option<Losses>,
+    /// Why the configuration does not enable it, in the words of the configuration.
+    #[prost(string, tag = "9")]
+    pub disabled_reason: ::prost::alloc::string::String,
+}
+/// Losses one soon after the other: each is that of a resource which had been ready for less than ten minutes. From the second
+/// one on, the place rests before the next resource is made: one second, and twice as long with each further loss, at most ten
+/// minutes.
+#[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
+pub struct Losses {
+    /// Number of losses.
+    #[prost(int32, tag = "1")]
+    pub count: i32,
+    /// Time of the first one.
+    #[prost(message, optional, tag = "2")]
+    pub since: ::core::option::Option<::prost_types::Timestamp>,
+    /// Time of the last one.
+    #[prost(message, optional, tag = "3")]
+    pub last_at: ::core::option::Option<::prost_types::Timestamp>,
+    /// Time before which no other resource is made.
+    #[prost(message, optional, tag = "4")]
+    pub again_at: ::core::option::Option<::prost_types::Timestamp>,
+    /// Reason and detail of the last one.
+    #[prost(string, tag = "5")]
+    pub why: ::prost::alloc::string::String,
 }
 /// An operator's order on a machine. It holds until an operator withdraws it, whatever becomes of the resources that stand for
 /// the machine.

@@ -106,7 +106,7 @@ impl Core {
                 found.push(key);
             }
         }
-        for machine in self.machines().filter(|row| row.key.item == name.item && fits(&row.key.pool)) {
+        for machine in self.machines().filter(|row| row.out() && row.key.item == name.item && fits(&row.key.pool)) {
             if !found.contains(&machine.key) {
                 found.push(machine.key.clone());
             }
@@ -166,6 +166,9 @@ impl Core {
             MachineVerb::Recover => {
                 self.order(place, Self::order_hold, None);
                 self.say(place, EventKind::ResourceRecoverAsked, EventKind::MachineHoldOver, said);
+                if let Some(key) = &place.machine {
+                    self.forgive_machine(key);
+                }
                 if let Some(id) = self.target(place) {
                     let link = self.said(id, said).remove(0);
                     self.then(Consequence::TakeBack { resource: id, link });
@@ -237,6 +240,9 @@ impl Core {
             (None, None) => {}
         }
         self.say(place, of_resource, of_machine, said);
+        if let Some(key) = place.machine.as_ref().filter(|_| !on) {
+            self.forgive_machine(key);
+        }
         if !on {
             self.undrain_place(place, said);
         }
@@ -257,11 +263,15 @@ impl Core {
 
     fn on_cordon(&mut self, name: &Arc<str>, cordon: Option<Cordon>, said: &Said) -> Result<Reply, Rejection> {
         let kind = if cordon.is_some() { EventKind::PoolCordoned } else { EventKind::PoolUncordoned };
+        let back = cordon.is_none();
         if !said.scope.shows_pool(name) || !self.cordon_pool(name, cordon) {
             let message = format!("no pool {name:?}: list them with `wharfinger pools`");
             return Err(reject(RejectionKind::NotFound, "UNKNOWN_POOL", "pool", message));
         }
         self.event(kind, &said.principal, Subject::Pool(name.clone()), &*said.reason);
+        if back {
+            self.forgive_pool(name);
+        }
         self.reindex_members(name);
         Ok(Reply::Pool(name.clone()))
     }

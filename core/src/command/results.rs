@@ -61,6 +61,7 @@ impl Core {
             Ok(made) => {
                 self.set_near(assignment.resource, made.near);
                 let Some(row) = self.resource(assignment.resource) else { return Ok(Reply::Done) };
+                let is_copy = row.parent.is_some();
                 let mut access: Texts = (*row.access).clone();
                 access.extend(made.access);
                 // The announced end of a host is that of a copy on it too.
@@ -72,6 +73,9 @@ impl Core {
                     return Ok(Reply::Done);
                 }
                 self.activate(id, assignment, access, ends_at);
+                if is_copy {
+                    self.schedule_probe(assignment.resource, false);
+                }
                 self.own_event(
                     EventKind::LeaseActive,
                     Subject::Lease(id),

@@ -4,6 +4,7 @@ use crate::lifecycle::Consequence;
 use crate::{Core, Reason, ResourceId, ResourceState, Source, Stage, Subject};
 use alloc::format;
 use alloc::string::String;
+use alloc::sync::Arc;
 
 impl Core {
     /// Drains what the configuration no longer has: a pool or machine that was removed or disabled; and takes over new
@@ -34,11 +35,13 @@ impl Core {
         let why: Option<String> = if !pool.configured {
             Some(String::from("its pool was removed from the configuration"))
         } else if !config.enabled {
-            Some(String::from("its pool is disabled in the configuration"))
+            Some(format!("its pool is disabled in the configuration{}", because(config.disabled_reason.as_ref())))
         } else {
             match (&row.item, &item) {
                 (Some(name), None) => Some(format!("{name} was removed from the inventory")),
-                (Some(name), Some(item)) if !item.enabled => Some(format!("{name} is disabled in the inventory")),
+                (Some(name), Some(item)) if !item.enabled => {
+                    Some(format!("{name} is disabled in the inventory{}", because(item.disabled_reason.as_ref())))
+                }
                 (Some(_) | None, _) => None,
             }
         };
@@ -74,4 +77,9 @@ impl Core {
             });
         }
     }
+}
+
+/// A reason as the end of a sentence.
+pub(crate) fn because(reason: Option<&Arc<str>>) -> String {
+    reason.map(|reason| format!(": {reason}")).unwrap_or_default()
 }

@@ -453,7 +453,8 @@ impl Core {
         if entry.liveness.in_flight || entry.liveness.next.is_none_or(|at| at > now) {
             return;
         }
-        let unused = entry.row.parent.is_some() && entry.slots.len() == 0;
+        // A copy that is being prepared or cleaned is in no state that a probe knows.
+        let unused = entry.row.parent.is_some() && !self.is_worked_on(id);
         self.edit_liveness(id, |liveness| {
             liveness.next = None;
             liveness.in_flight |= !unused;
@@ -464,6 +465,12 @@ impl Core {
         if !unused {
             self.call(Call::Probe(id, op));
         }
+    }
+
+    /// Whether a lease on it is active.
+    fn is_worked_on(&self, id: ResourceId) -> bool {
+        let active = |id| self.lease(id).is_some_and(|row| matches!(row.state, LeaseState::Active { .. }));
+        self.live_on(id).into_iter().any(active)
     }
 
     /// Probes a resource at once by a new login. A resource in doubt has a check under way, which makes a new login too.
@@ -530,7 +537,8 @@ impl Core {
                 return;
             }
             Ok(Verdict::Mangled { reason, detail, .. }) => {
-                if ready {
+                // The lease of a copy may have ended while the probe ran: the probe saw the clean-up.
+                if ready && (row.parent.is_none() || self.is_worked_on(id)) {
                     let detail = reported(reason, &detail);
                     let link = self.link(id, Reason::ResourceMangled, &detail, Source::Check);
                     self.then(Consequence::doubt(id, link));

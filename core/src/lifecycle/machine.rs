@@ -52,8 +52,9 @@ impl Core {
         self.event(kind, actor, Subject::Pool(key.pool.clone()), format!("{key}{tail}"));
     }
 
-    /// The hold of a machine may have run out.
+    /// The hold or the rest of a machine may have run out.
     pub(crate) fn machine_due(&mut self, key: &MachineKey) {
+        self.wake_machine(key);
         if self.hold_ends(key).is_none_or(|at| at > self.now()) {
             return;
         }

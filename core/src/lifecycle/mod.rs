@@ -7,12 +7,13 @@
 
 mod announcement;
 mod blame;
-mod configuration;
+pub(crate) mod configuration;
 mod doubt;
 mod evidence;
 mod grant;
 mod hold;
 mod lease;
+pub(crate) mod losses;
 mod machine;
 mod placement;
 mod resource;

@@ -234,6 +234,7 @@ impl Core {
             Stage::Coming | Stage::Ready | Stage::Doubted | Stage::Repairing | Stage::Apart | Stage::Draining => {}
         }
         self.settle_open(id, "its resource was removed");
+        self.note_loss(&row, &cause);
         if end == End::Lost {
             self.count(&row.pool, |counters| counters.lost += 1);
         }
@@ -284,7 +285,8 @@ impl Core {
             row.handle = None;
             row.access = Arc::new(Texts::new());
         });
-        self.own_event(EventKind::ResourceGone, Subject::Resource(id), "");
+        let rest = self.rest_after(id);
+        self.own_event(EventKind::ResourceGone, Subject::Resource(id), rest);
         if let Some(host) = row.parent.and_then(|parent| parent.host) {
             self.untie(host, id);
         }

@@ -26,14 +26,26 @@ impl Core {
     /// Starts as many resources as the pool lacks.
     fn grow(&mut self, name: &Arc<str>, demand: u32) {
         let Some(pool) = self.pool_entry(name) else { return };
-        if let Some(until) = pool.backoff.until
-            && until > self.now()
-        {
+        let failed = pool.backoff.until.filter(|until| *until > self.now());
+        if let Some(until) = failed.max(self.rest_of_pool(pool).map(|losses| losses.again_at)) {
             self.wake_pool(name, until);
             return;
         }
-        for _ in 0..self.growth(pool, demand) {
-            self.start_resource(name);
+        let wanted = self.growth(pool, demand);
+        // Whether there is room is remembered, so that a step costs the same in a long inventory as in a short one.
+        if wanted == 0 || self.has_no_room(name) {
+            return;
+        }
+        let Some(pool) = self.pool_entry(name) else { return };
+        let count = wanted.min(self.room(pool)) as usize;
+        if pool.config.inventory.is_some() {
+            for item in self.idle_items(pool).into_iter().take(count) {
+                self.start_resource(name, Some(item));
+            }
+        } else {
+            for _ in 0..count {
+                self.start_resource(name, None);
+            }
         }
     }
 

@@ -2,7 +2,7 @@
 
 use crate::state::outbox::{Call, SELF};
 use crate::{
-    Core, EventKind, Labels, LeaseId, LeaseSpec, Millis, Parent, PoolConfig, Resource, ResourceId, ResourceState,
+    Core, EventKind, Item, Labels, LeaseId, LeaseSpec, Millis, Parent, PoolConfig, Resource, ResourceId, ResourceState,
     Revision, Selector, Subject, Texts,
 };
 use alloc::collections::BTreeMap;
@@ -12,17 +12,10 @@ use alloc::vec::Vec;
 use core::cmp::Reverse;
 
 impl Core {
-    /// Begins to make one more resource.
-    pub(crate) fn start_resource(&mut self, name: &Arc<str>) {
+    /// Begins to make one more resource; `item`: of an inventory, the machine that it is to stand for.
+    pub(crate) fn start_resource(&mut self, name: &Arc<str>, item: Option<Item>) {
         let Some(pool) = self.pool_entry(name) else { return };
         let config = pool.config.clone();
-        let item = match &config.inventory {
-            Some(_) => match self.idle_items(pool).into_iter().next() {
-                Some(item) => Some(item),
-                None => return,
-            },
-            None => None,
-        };
         let id = ResourceId::new(self.mint());
         let hosted = !config.on.is_empty();
         let op = if hosted { None } else { Some(self.next_op()) };

@@ -1,6 +1,6 @@
 //! A machine: an entry of an inventory, which outlives the resources that stand for it one after the other.
 
-use crate::{Cordon, Revision, Timestamp};
+use crate::{Cordon, Losses, Revision, Timestamp};
 use alloc::sync::Arc;
 use core::fmt;
 
@@ -28,8 +28,8 @@ impl fmt::Display for MachineKey {
     }
 }
 
-/// The stored part of a machine: the orders of operators. They survive the resources that stand for the machine, reloads,
-/// restarts and failovers, until an operator withdraws them.
+/// The stored part of a machine: the orders of operators, and how often its resources were lost. It survives the resources that
+/// stand for the machine, reloads, restarts and failovers. An order holds until an operator withdraws it.
 #[derive(Clone, PartialEq, Eq, PartialOrd, Ord, Hash, Debug)]
 pub struct Machine {
     /// Its name.
@@ -42,6 +42,8 @@ pub struct Machine {
     pub drained: Option<Order>,
     /// No new leases, and it stays as it is once its last lease has ended.
     pub held: Option<Order>,
+    /// Its latest losses, one soon after the other.
+    pub losses: Option<Losses>,
 }
 
 /// An operator's order on a machine.
@@ -65,9 +67,9 @@ impl Order {
 }
 
 impl Machine {
-    /// A machine on which there is no order.
+    /// A machine on which there is no order, and which was never lost.
     pub fn new(key: MachineKey) -> Self {
-        Self { key, revision: Revision(0), cordoned: None, drained: None, held: None }
+        Self { key, revision: Revision(0), cordoned: None, drained: None, held: None, losses: None }
     }
 
     /// Whether an order keeps new leases away from it. No resource is made of it then.

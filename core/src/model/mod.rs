@@ -9,6 +9,7 @@ pub(crate) mod id;
 pub(crate) mod input;
 pub(crate) mod label;
 pub(crate) mod lease;
+pub(crate) mod losses;
 pub(crate) mod machine;
 pub(crate) mod output;
 pub(crate) mod pool;

@@ -1,6 +1,6 @@
 //! A pool's configuration, as far as decisions depend on it. The rest (addresses, keys, URLs) is the adapter's.
 
-use crate::{Labels, Millis, Record};
+use crate::{Labels, Losses, Millis, Record};
 use alloc::sync::Arc;
 use alloc::vec::Vec;
 pub use wharfinger_types::Traits;
@@ -16,6 +16,8 @@ pub struct PoolConfig {
     pub labels: Labels,
     /// Not leasable, but nothing fails for it: waiters wait. Its resources drain.
     pub enabled: bool,
+    /// Why it is not enabled, in the words of the configuration.
+    pub disabled_reason: Option<Arc<str>>,
     /// Pools that its resources lie on (children); empty for hosts.
     pub on: Vec<Arc<str>>,
     /// The machines it may use, each at most once; `None`: the adapter makes resources at will.
@@ -78,6 +80,7 @@ impl PoolConfig {
             adapter: Arc::from("unknown"),
             labels: Labels::new(),
             enabled: true,
+            disabled_reason: None,
             on: Vec::new(),
             inventory: None,
             min_ready: 0,
@@ -114,6 +117,8 @@ pub struct Item {
     pub slots: Option<u32>,
     /// Otherwise it drains and gets no new lease.
     pub enabled: bool,
+    /// Why it is not enabled, in the words of the configuration.
+    pub disabled_reason: Option<Arc<str>>,
 }
 
 /// When a resource is in doubt, and what ends it.
@@ -221,6 +226,8 @@ pub struct PoolRow {
     pub cordoned: Option<Cordon>,
     /// How its uses went.
     pub record: Record,
+    /// The latest losses of hosts that it made at will, one soon after the other.
+    pub losses: Option<Losses>,
 }
 
 /// An operator's order that there be no new leases.

@@ -1,7 +1,7 @@
 //! Views for readers; none of them is stored.
 
 use crate::model::stable::stable_texts;
-use crate::{Cordon, Machine, Millis, PoolConfig, ResourceId, Tenant};
+use crate::{Cordon, Losses, Machine, Millis, PoolConfig, ResourceId, Tenant};
 use alloc::collections::BTreeMap;
 use alloc::string::String;
 use alloc::sync::Arc;
@@ -28,6 +28,8 @@ pub struct PoolView {
     pub waiting: u32,
     /// Its inventory.
     pub items: Vec<ItemView>,
+    /// The latest losses of hosts that it made at will, if there were several and it has not been well since.
+    pub losses: Option<Losses>,
     /// The reason for which it cannot grow, if it should.
     pub trouble: Option<String>,
     /// Failure domains of which some are in trouble.
@@ -98,8 +100,12 @@ pub struct ItemView {
     pub enabled: bool,
     /// The resource that is made of it now.
     pub resource: Option<ResourceId>,
+    /// Why not, in the words of the configuration.
+    pub disabled_reason: Option<Arc<str>>,
     /// The orders of operators, if there are any.
     pub machine: Option<Arc<Machine>>,
+    /// Its latest losses, if there were several and it has not been well since.
+    pub losses: Option<Losses>,
 }
 
 /// Why a lease waits, or what became of it.

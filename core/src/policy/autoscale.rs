@@ -140,7 +140,8 @@ impl Core {
 
     /// How many more the pool may have.
     pub(crate) fn room(&self, pool: &Pool) -> u32 {
-        if !pool.open() || pool.backoff.until.is_some_and(|until| until > self.now()) {
+        let failed = pool.backoff.until.is_some_and(|until| until > self.now());
+        if !pool.open() || failed || self.rest_of_pool(pool).is_some() {
             return 0;
         }
         let room = pool.config.max.saturating_sub(pool.total.capacity);
@@ -161,24 +162,26 @@ impl Core {
         }
     }
 
-    /// Inventory entries that may be used and are not. One under an operator's order may not.
+    /// Inventory entries that may be used and are not. One under an operator's order may not, nor one that rests.
     pub(crate) fn idle_items(&self, pool: &Pool) -> Vec<crate::Item> {
         let Some(inventory) = &pool.config.inventory else { return Vec::new() };
-        let taken: BTreeSet<Arc<str>> = pool
+        let taken: BTreeSet<&Arc<str>> = pool
             .members
             .iter()
             .filter_map(|id| self.resource(*id))
             .filter(|row| !matches!(row.state, ResourceState::Orphaned { .. }))
-            .filter_map(|row| row.item.clone())
+            .filter_map(|row| row.item.as_ref())
             .collect();
-        let out =
-            |item: &&crate::Item| self.is_out(&MachineKey { pool: pool.config.name.clone(), item: item.name.clone() });
+        let out = |item: &&crate::Item| {
+            let key = MachineKey { pool: pool.config.name.clone(), item: item.name.clone() };
+            self.is_out(&key) || self.rest_of_machine(&key).is_some()
+        };
         let free = inventory.iter().filter(|item| item.enabled && !taken.contains(&item.name));
         free.filter(|item| !out(item)).cloned().collect()
     }
 
-    /// Resources to start in a pool for the demand, announced ends and the minimum. `demand`: slots for leases in the
-    /// queue, with those that are being made.
+    /// Resources that a pool lacks for the demand, announced ends and the minimum, whether or not it has room for them.
+    /// `demand`: slots for leases in the queue, with those that are being made.
     pub(crate) fn growth(&self, pool: &Pool, demand: u32) -> u32 {
         let total = pool.total;
         let slots = pool.config.slots.max(1);
@@ -187,8 +190,7 @@ impl Core {
         let foreseen = total.foreseen.saturating_sub(spare);
         let for_demand = demand.saturating_sub(total.coming_slots).saturating_add(foreseen).div_ceil(slots);
         let for_minimum = pool.config.min_ready.saturating_sub(total.idle + total.coming);
-        let wanted = for_demand.max(for_minimum);
-        if wanted == 0 { 0 } else { wanted.min(self.room(pool)) }
+        for_demand.max(for_minimum)
     }
 
     /// Working copies on the pool's hosts that hold no lease, with the time since when, longest idle first, but for

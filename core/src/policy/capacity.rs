@@ -6,8 +6,10 @@ use crate::policy::matching::Matching;
 use crate::state::tables::Pool;
 use crate::state::want::Want;
 use crate::{Item, Labels, MachineKey};
-use alloc::collections::BTreeMap;
+use alloc::collections::{BTreeMap, BTreeSet};
+use alloc::sync::Arc;
 use alloc::vec::Vec;
+use core::cell::OnceCell;
 
 /// Which part of the configuration counts.
 #[derive(Clone, Copy, PartialEq, Eq)]
@@ -35,9 +37,8 @@ impl Core {
         }
         let by_item = self.unmet_by(&kinds, wants.len(), |n, pool, want, limit| match &pool.config.inventory {
             Some(items) => {
-                let fitting = items.iter().enumerate().filter(|(_, item)| self.entry_counts(pool, item, want, extent));
                 let mut rest = limit as u64;
-                let enough = fitting.take_while(|(_, item)| {
+                let enough = self.fitting_items(pool, items, want, extent).take_while(|(_, item)| {
                     let more = rest > 0;
                     rest = rest.saturating_sub(slots_of(pool, item));
                     more
@@ -112,24 +113,35 @@ impl Core {
         item.enabled && !out()
     }
 
-    /// Whether an inventory entry can serve a want.
-    fn entry_counts(&self, pool: &Pool, item: &Item, want: &Want, extent: Extent) -> bool {
+    /// The inventory entries that can serve a want, with their numbers.
+    fn fitting_items<'a>(
+        &'a self,
+        pool: &'a Pool,
+        items: &'a [Item],
+        want: &'a Want,
+        extent: Extent,
+    ) -> impl Iterator<Item = (usize, &'a Item)> {
         let config = &pool.config;
-        let on = extent == Extent::Configured || pool.open() && self.is_on(pool, item);
-        let found = || {
-            pool.members.iter().filter_map(|id| self.resource(*id)).any(|row| {
-                row.item.as_ref() == Some(&item.name) && want.matches(&config.name, &config.labels, &row.labels)
-            })
+        // Labels that the hosts themselves showed. All are looked at once, where the labels of an entry do not suffice.
+        let found: OnceCell<BTreeSet<&Arc<str>>> = OnceCell::new();
+        let find = move || {
+            let rows = pool.members.iter().filter_map(|id| self.resource(*id));
+            let fit = rows.filter(|row| want.matches(&config.name, &config.labels, &row.labels));
+            fit.filter_map(|row| row.item.as_ref()).collect()
         };
-        on && (want.matches(&config.name, &config.labels, &item.labels) || found())
+        items.iter().enumerate().filter(move |(_, item)| {
+            let on = extent == Extent::Configured || pool.open() && self.is_on(pool, item);
+            on && (want.matches(&config.name, &config.labels, &item.labels)
+                || found.get_or_init(&find).contains(&item.name))
+        })
     }
 
     /// Slots that the configuration can have at most for a want; of a removed pool, what is left of it.
     pub(crate) fn most_slots(&self, want: &Want) -> u64 {
         let of = |pool: &Pool| match &pool.config.inventory {
             Some(items) => {
-                let fitting = items.iter().filter(|item| self.entry_counts(pool, item, want, Extent::Configured));
-                fitting.map(|item| slots_of(pool, item)).sum::<u64>().min(self.most_of(pool, Extent::Configured))
+                let fitting = self.fitting_items(pool, items, want, Extent::Configured);
+                fitting.map(|(_, item)| slots_of(pool, item)).sum::<u64>().min(self.most_of(pool, Extent::Configured))
             }
             None if self.could_serve(pool, want) => self.most_of(pool, Extent::Configured),
             None => 0,

@@ -1,13 +1,15 @@
 //! Why a lease waits, in words that a person can act on; and what pools look like.
 
 use crate::Core;
+use crate::lifecycle::configuration::because;
+use crate::lifecycle::losses::told;
 use crate::policy::capacity::Extent;
 use crate::policy::scheduler::Round;
 use crate::query::places::more_slots;
 use crate::state::tables::Pool;
 use crate::state::want::Want;
 use crate::{
-    Blocker, BlockerCode, Ended, Explanation, ItemView, Lease, LeaseId, LeaseState, MachineKey, PoolView,
+    Blocker, BlockerCode, Ended, Explanation, ItemView, Lease, LeaseId, LeaseState, MachineKey, PoolView, ResourceId,
     ResourceState, Scope, Stage, Timestamp,
 };
 use alloc::collections::BTreeMap;
@@ -18,6 +20,9 @@ use alloc::vec::Vec;
 
 /// Maximum number of blockers in the message of a lease that waited in vain.
 const AWAITED_MAX: usize = 3;
+
+/// Maximum number of machines at rest that are blockers of one pool.
+const RESTS_MAX: usize = 3;
 
 impl Core {
     /// All pools in the order of the configuration, then those removed from it of which something is left.
@@ -30,8 +35,12 @@ impl Core {
         let pool = self.pool_entry(name)?;
         let mut by_state: BTreeMap<&'static str, u32> = BTreeMap::new();
         let (mut leases, mut cleaning) = (0, 0);
-        let machine = |item: &crate::Item| MachineKey { pool: pool.config.name.clone(), item: item.name.clone() };
-        let items = pool.config.inventory.iter().flatten().map(|item| self.item(&machine(item))).collect();
+        let stand = self.resources_by_item(pool);
+        let view = |item: &crate::Item| {
+            let key = MachineKey { pool: pool.config.name.clone(), item: item.name.clone() };
+            self.item_view(&key, Some(item), stand.get(&item.name).map(|row| row.id))
+        };
+        let items = pool.config.inventory.iter().flatten().map(view).collect();
         for id in &pool.members {
             let Some(entry) = self.entry(id) else { continue };
             *by_state.entry(entry.row.state.as_str()).or_default() += 1;
@@ -55,6 +64,7 @@ impl Core {
             cleaning,
             waiting,
             items,
+            losses: pool.losses.clone().filter(|losses| losses.is_recent(self.now())),
             trouble: self.pool_trouble(pool),
             brakes: self.brake_views(pool),
             counters: pool.counters,
@@ -64,11 +74,21 @@ impl Core {
     /// One machine. It counts as disabled if the configuration does not have it.
     pub fn item(&self, key: &MachineKey) -> ItemView {
         let items = self.pool_entry(&key.pool).and_then(|pool| pool.config.inventory.as_ref());
+        let item = items.into_iter().flatten().find(|item| item.name == key.item);
+        self.item_view(key, item, self.resource_of(key))
+    }
+
+    /// One machine; `item`: its entry, `resource`: the resource that stands for it now.
+    fn item_view(&self, key: &MachineKey, item: Option<&crate::Item>, resource: Option<ResourceId>) -> ItemView {
+        let machine = self.machine(key);
+        let losses = machine.and_then(|machine| machine.losses.as_ref());
         ItemView {
             name: key.item.clone(),
-            enabled: items.into_iter().flatten().any(|item| item.name == key.item && item.enabled),
-            resource: self.resource_of(key),
-            machine: self.machine(key).filter(|machine| machine.out()).cloned(),
+            enabled: item.is_some_and(|item| item.enabled),
+            disabled_reason: item.and_then(|item| item.disabled_reason.clone()),
+            resource,
+            machine: machine.filter(|machine| machine.out()).cloned(),
+            losses: losses.filter(|losses| losses.is_recent(self.now())).cloned(),
         }
     }
 
@@ -77,6 +97,9 @@ impl Core {
             && until > self.now()
         {
             return Some(format!("making one failed {} times: {why}", pool.backoff.failures));
+        }
+        if let Some((name, losses)) = self.rests_in(pool).next() {
+            return Some(format!("{name} rests: {}", told(losses)));
         }
         pool.members.iter().filter_map(|id| self.resource(*id)).find_map(|row| {
             if let ResourceState::Provisioning { attempt, .. } = row.state
@@ -257,7 +280,10 @@ impl Core {
         if !pool.config.enabled {
             add(
                 BlockerCode::Disabled,
-                format!("pool {name} is disabled in the configuration"),
+                format!(
+                    "pool {name} is disabled in the configuration{}",
+                    because(pool.config.disabled_reason.as_ref())
+                ),
                 "set enabled = true and reload",
             );
             return;
@@ -272,9 +298,8 @@ impl Core {
             return;
         }
         let states = self.states(pool, want);
-        let anothers = |id: &crate::ResourceId| {
-            self.resource(*id).is_some_and(|row| self.is_anothers(&Round::default(), lease, row))
-        };
+        let anothers =
+            |id: &ResourceId| self.resource(*id).is_some_and(|row| self.is_anothers(&Round::default(), lease, row));
         if states.free > 0 && pool.free.iter().any(|(_, id)| anothers(id)) {
             add(
                 BlockerCode::Isolated,
@@ -351,6 +376,15 @@ impl Core {
             let detail =
                 format!("making one failed {} times, again in {}: {why}", pool.backoff.failures, until.since(now));
             add(BlockerCode::BackingOff, detail, "mend what it says; it is tried again by itself");
+        }
+        for (name, losses) in self.rests_in(pool).take(RESTS_MAX) {
+            let detail = format!("{name} comes back in {}: {}", losses.again_at.since(now), told(losses));
+            let verb = if pool.config.inventory.is_some() { "recover" } else { "uncordon --pool" };
+            add(
+                BlockerCode::BackingOff,
+                detail,
+                &format!("mend what it says; `wharfinger {verb} {name}` makes it now"),
+            );
         }
         if states.full > 0 {
             let most = pool.config.max;

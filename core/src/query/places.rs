@@ -1,9 +1,10 @@
 //! The places of a pool in words: who holds its slots, and which machines are out by whose order.
 
 use crate::Core;
+use crate::lifecycle::configuration::because;
 use crate::state::tables::Pool;
 use crate::state::want::Want;
-use crate::{Lease, LeaseId, MachineKey, ResourceId, Scope, Stage};
+use crate::{Lease, LeaseId, Losses, MachineKey, ResourceId, Scope, Stage};
 use alloc::format;
 use alloc::string::String;
 use alloc::vec::Vec;
@@ -40,15 +41,26 @@ impl Core {
         }
     }
 
+    /// The machines of a pool that rest after losses and are not out, or the pool itself, each by its name.
+    pub(crate) fn rests_in<'a>(&'a self, pool: &'a Pool) -> impl Iterator<Item = (String, &'a Losses)> {
+        let machines = pool.config.inventory.iter().flatten().filter(|item| item.enabled).filter_map(|item| {
+            let key = MachineKey { pool: pool.config.name.clone(), item: item.name.clone() };
+            let losses = self.rest_of_machine(&key).filter(|_| !self.is_out(&key))?;
+            Some((format!("{key}"), losses))
+        });
+        self.rest_of_pool(pool).map(|losses| (format!("{}", pool.config.name), losses)).into_iter().chain(machines)
+    }
+
     /// The machines of a pool that fit a want and are out, and the remedy. `held`: resources that get no new leases.
     pub(crate) fn held_machines(&self, pool: &Pool, want: &Want, held: u32) -> Option<(String, String)> {
         let (mut named, mut remedy, mut unseen): (Vec<String>, Option<String>, u32) = (Vec::new(), None, 0);
+        let stand = self.resources_by_item(pool);
         for item in pool.config.inventory.iter().flatten() {
             if !want.matches(&pool.config.name, &pool.config.labels, &item.labels) {
                 continue;
             }
             let key = MachineKey { pool: pool.config.name.clone(), item: item.name.clone() };
-            let there = self.resource_of(&key).and_then(|id| self.resource(id));
+            let there = stand.get(&item.name);
             unseen += u32::from(there.is_none_or(|row| row.state.stage() == Stage::Leaving) && self.is_out(&key));
             for (order, said) in self.machine(&key).iter().flat_map(|machine| machine.orders()) {
                 let why = if said.reason.is_empty() { String::new() } else { format!(": {}", said.reason) };
@@ -61,7 +73,8 @@ impl Core {
                 remedy.get_or_insert_with(|| format!("wharfinger {verb} {key}"));
             }
             if !item.enabled {
-                named.push(format!("{key} is disabled in the configuration"));
+                let why = because(item.disabled_reason.as_ref());
+                named.push(format!("{key} is disabled in the configuration{why}"));
                 remedy.get_or_insert_with(|| format!("set enabled = true for {key} and reload"));
                 unseen += u32::from(there.is_none() && !self.is_out(&key));
             }

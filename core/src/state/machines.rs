@@ -1,16 +1,18 @@
 //! Transitions of machines: the orders of operators.
 
+use crate::state::tables::Pool;
 use crate::state::timers::Timer;
-use crate::{Core, Machine, MachineKey, Order, ResourceId, Stage, Timestamp};
+use crate::{Core, Machine, MachineKey, Order, Resource, ResourceId, Stage, Timestamp};
+use alloc::collections::BTreeMap;
 use alloc::sync::Arc;
 
 impl Core {
-    /// The orders of operators on a machine; `None`: there never was one.
+    /// The stored part of a machine; `None`: there never was an order on it, nor a loss.
     pub fn machine(&self, key: &MachineKey) -> Option<&Arc<Machine>> {
         self.machines.get(key)
     }
 
-    /// All machines on which operators ever gave orders.
+    /// All machines on which operators ever gave orders, and those that were ever lost.
     pub fn machines(&self) -> impl Iterator<Item = &Arc<Machine>> {
         self.machines.values()
     }
@@ -32,6 +34,20 @@ impl Core {
         let rows = pool.members.iter().filter_map(|id| self.resource(*id));
         let stands = rows.filter(|row| row.item.as_ref() == Some(&key.item));
         stands.max_by_key(|row| (row.state.stage() != Stage::Leaving, row.created_at, row.id)).map(|row| row.id)
+    }
+
+    /// The resources that stand for the machines of a pool, as [`Core::resource_of`] names them.
+    pub(crate) fn resources_by_item(&self, pool: &Pool) -> BTreeMap<&Arc<str>, &Arc<Resource>> {
+        let mut all: BTreeMap<&Arc<str>, &Arc<Resource>> = BTreeMap::new();
+        let place = |row: &Resource| (row.state.stage() != Stage::Leaving, row.created_at, row.id);
+        for row in pool.members.iter().filter_map(|id| self.resource(*id)) {
+            let Some(item) = &row.item else { continue };
+            let stands = all.entry(item).or_insert(row);
+            if place(row) > place(stands) {
+                *stands = row;
+            }
+        }
+        all
     }
 
     /// Changes the orders on a machine.
@@ -57,10 +73,24 @@ impl Core {
         self.machines.insert(row.key.clone(), Arc::new(row));
     }
 
-    /// Sets a timer to the end of a machine's hold. One that was set for an earlier hold finds nothing due.
+    /// Sets timers to the end of a machine's hold and to that of its rest. One that was set for an earlier hold or rest finds
+    /// nothing due.
     pub(crate) fn arm_machine(&mut self, key: &MachineKey) {
-        if let Some(at) = self.hold_ends(key) {
+        let rest = self.rest_of_machine(key).map(|losses| losses.again_at);
+        for at in [self.hold_ends(key), rest].into_iter().flatten() {
             self.timers.insert((at, Timer::Machine(key.clone())));
+        }
+    }
+
+    /// A machine that rested may be made again.
+    pub(crate) fn wake_machine(&mut self, key: &MachineKey) {
+        let rested = self.machines.get(key).is_some_and(|machine| machine.losses.is_some());
+        if !rested || self.rest_of_machine(key).is_some() {
+            return;
+        }
+        if let Some(pool) = self.pools.get_mut(&key.pool) {
+            pool.no_room = false;
+            self.mark_dirty(key.pool.clone());
         }
     }
 

@@ -180,6 +180,7 @@ impl Core {
                 revision: pool.revision,
                 cordoned: pool.cordoned.clone(),
                 record: pool.record,
+                losses: pool.losses.clone(),
             })
         })
     }

@@ -1,7 +1,7 @@
 //! Transitions of pools.
 
 use crate::state::tables::{Backoff, Pool};
-use crate::{Cordon, Core, Millis, PoolConfig, PoolCounters, PoolRow, Revision, Timestamp, Uses};
+use crate::{Cordon, Core, Losses, Millis, PoolConfig, PoolCounters, PoolRow, Revision, Timestamp, Uses};
 use alloc::sync::Arc;
 use alloc::vec::Vec;
 
@@ -105,8 +105,19 @@ impl Core {
         pool.cordoned = row.cordoned.clone();
         pool.no_room = false;
         pool.record = row.record;
+        pool.losses = row.losses.clone();
         pool.revision = row.revision;
         changed
+    }
+
+    /// Sets the losses of a pool that makes its hosts at will.
+    pub(crate) fn set_pool_losses(&mut self, name: &Arc<str>, losses: Option<Losses>) {
+        let revision = self.next_revision();
+        if let Some(pool) = self.pools.get_mut(name) {
+            (pool.losses, pool.revision, pool.no_room) = (losses, revision, false);
+            self.outbox.pools.insert(name.clone());
+        }
+        self.mark_dirty(name.clone());
     }
 
     /// Counts uses of a pool. What went well is stored with the next failure: a crash before it makes the base rate a
@@ -141,8 +152,8 @@ impl Core {
             return true;
         }
         let none = self.room(pool) == 0;
-        // A back-off ends by time alone.
-        let lasts = none && pool.backoff.until.is_none();
+        // A back-off and a rest end by time alone.
+        let lasts = none && pool.backoff.until.is_none() && self.rest_of_pool(pool).is_none();
         if let Some(pool) = self.pools.get_mut(name) {
             pool.no_room = lasts;
         }

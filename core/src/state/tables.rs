@@ -3,7 +3,9 @@
 use crate::policy::affinity::NearIndex;
 use crate::policy::brake::{Domain, Share};
 use crate::state::slots::Slots;
-use crate::{Cordon, Lease, PoolConfig, PoolCounters, Record, Resource, ResourceId, Revision, Texts, Timestamp};
+use crate::{
+    Cordon, Lease, Losses, PoolConfig, PoolCounters, Record, Resource, ResourceId, Revision, Texts, Timestamp,
+};
 use alloc::collections::{BTreeMap, BTreeSet};
 use alloc::sync::Arc;
 
@@ -89,6 +91,8 @@ pub(crate) struct Pool {
     pub(crate) revision: Revision,
     /// How its uses went.
     pub(crate) record: Record,
+    /// The latest losses of hosts that it made at will.
+    pub(crate) losses: Option<Losses>,
     /// All but those that are gone.
     pub(crate) members: BTreeSet<ResourceId>,
     /// Leasable with a free slot, best first.
@@ -130,6 +134,7 @@ impl Pool {
             cordoned: None,
             revision: Revision(0),
             record: Record::default(),
+            losses: None,
             members: BTreeSet::new(),
             free: BTreeSet::new(),
             near: NearIndex::new(),

@@ -2,8 +2,8 @@
 
 use crate::world::{Kind, World, copies, inventory, lease_on_copy, mangled, silent, vanished, want};
 use wharfinger_core::{
-    AdminVerb, Blame, Ended, LeaseRequest, LeaseState, Millis, NoticeKind, Outcome, PoolConfig, Reason, ResourceState,
-    Source, Subject, Traits,
+    AdminVerb, Blame, Effect, Ended, LeaseRequest, LeaseState, Millis, NoticeKind, Outcome, PoolConfig, Reason,
+    ResourceState, Source, Subject, Traits, Work,
 };
 
 #[test]
@@ -384,4 +384,38 @@ fn a_failure_while_a_check_is_under_way_is_checked_anew() {
     assert_eq!(w.stands(host), "SUSPECT", "the answer of the check that began before says nothing of it");
     w.works(Kind::Check);
     assert_eq!(w.stands(host), "READY");
+}
+
+#[test]
+fn a_copy_is_probed_only_while_a_lease_on_it_is_active() {
+    let probed = Traits { prepares: true, cleans: true, repairs: true, probes: true };
+    let mut w =
+        World::new(vec![inventory("hosts", &["h1"]), PoolConfig { traits: probed, ..copies("copies", "hosts", 1) }]);
+    let probes = |w: &World, copy| {
+        let of = |call: &&Effect| call.resource.id == copy && matches!(call.work, Work::Probe);
+        w.calls.iter().filter(of).count()
+    };
+    let first = w.lease("copies");
+    while w.waits_for(Kind::Prepare) == 0 {
+        w.works(Kind::Provision);
+    }
+    let copy = w.resources_of("copies")[0];
+    w.pass(Millis::secs(30));
+    assert_eq!(probes(&w, copy), 0, "while it is prepared it is in no state that a probe knows");
+    w.all_works();
+    assert_eq!(w.state(first), "ACTIVE");
+    w.pass(Millis::secs(6));
+    assert_eq!(probes(&w, copy), 1);
+    // The lease ends while the probe runs, which then sees the clean-up.
+    w.release(first, Outcome::Ok);
+    w.probed(mangled(true));
+    assert_eq!(w.stands(copy), "READY");
+    w.pass(Millis::secs(30));
+    assert_eq!((w.waits_for(Kind::Clean), probes(&w, copy)), (1, 0), "nor while it is cleaned");
+    w.works(Kind::Clean);
+    let second = w.lease("copies");
+    w.works(Kind::Prepare);
+    w.pass(Millis::secs(6));
+    w.probed(mangled(true));
+    assert_eq!((w.stands(copy), w.on(second)), ("SUSPECT", copy), "a probe of a copy at work counts");
 }

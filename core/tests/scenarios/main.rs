@@ -14,6 +14,7 @@ mod kept;
 mod life;
 mod line;
 mod loss;
+mod losses;
 mod machines;
 mod matching;
 mod near;

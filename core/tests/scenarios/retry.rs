@@ -107,6 +107,8 @@ fn the_budget_of_attempts_ends_it() {
         w.works(Kind::Check);
         if w.waits_for(Kind::Destroy) > 0 {
             w.works(Kind::Destroy);
+            // From the second loss on, the machine rests.
+            w.pass(Millis::secs(1));
             w.works(Kind::Provision);
         }
     }

@@ -14,8 +14,13 @@ pub(crate) const START: Timestamp = Timestamp(1_000_000);
 
 /// A pool of machines that are listed one by one.
 pub(crate) fn inventory(name: &str, items: &[&str]) -> PoolConfig {
-    let items =
-        items.iter().map(|name| Item { name: Arc::from(*name), labels: Labels::new(), slots: None, enabled: true });
+    let items = items.iter().map(|name| Item {
+        name: Arc::from(*name),
+        labels: Labels::new(),
+        slots: None,
+        enabled: true,
+        disabled_reason: None,
+    });
     let items: Vec<Item> = items.collect();
     PoolConfig { max: items.len() as u32, inventory: Some(items), ..made_at_will(name, 0) }
 }
@@ -27,6 +32,7 @@ pub(crate) fn made_at_will(name: &str, max: u32) -> PoolConfig {
         adapter: Arc::from("simulated"),
         labels: Labels::new(),
         enabled: true,
+        disabled_reason: None,
         on: Vec::new(),
         inventory: None,
         min_ready: 0,

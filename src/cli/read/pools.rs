@@ -57,9 +57,10 @@ pub(crate) async fn pools(context: &Context) -> Result<Exit, Failure> {
     Ok(Exit::Ok)
 }
 
-/// Prints the machines that are out, one a line, each with the operator who ordered it.
+/// Prints the machines that are out, one a line, each with the operator who ordered it; and those that were lost again and again.
 pub(super) fn machines_out<'p>(context: &Context, pools: impl Iterator<Item = &'p pb::Pool>) -> Result<(), Failure> {
-    let out: Vec<&pb::Item> = pools.flat_map(|pool| &pool.items).filter(|machine| machines::is_out(machine)).collect();
+    let out: Vec<&pb::Item> =
+        pools.flat_map(|pool| &pool.items).filter(|machine| machines::is_conspicuous(machine)).collect();
     if !out.is_empty() {
         context.ui.out("")?;
     }
@@ -79,6 +80,9 @@ fn pool_trouble(pool: &pb::Pool) -> String {
     }
     if pool.slots_in_cleaning > 0 {
         parts.push(format!("{} being cleaned", pool.slots_in_cleaning));
+    }
+    if !pool.enabled && !pool.disabled_reason.is_empty() {
+        parts.push(text::one_line(&pool.disabled_reason));
     }
     if !pool.trouble.is_empty() {
         parts.push(text::one_line(&pool.trouble));
@@ -102,6 +106,10 @@ fn pool_notes(pools: &[pb::Pool]) -> Vec<(&'static str, String)> {
             if !notes.contains(&note) {
                 notes.push(note);
             }
+        }
+        if let Some(found) = &pool.losses {
+            let made = pool.resources.iter().any(|one| one.state() == pb::ResourceState::Ready && one.count > 0);
+            notes.push(("LOSSES", format!("pool {}: a host {}", pool.name, machines::losses(found, made))));
         }
         if pool.dry_run {
             let mut text = format!("pool {}: silence and bad checks end nothing", pool.name);

@@ -6,8 +6,8 @@ use std::collections::HashMap;
 use std::sync::Arc;
 use wharfinger_core::{
     BrakeView, CauseChain, Cordon, Ended, Explanation, FailReason, Fault, Finding, Hold, ItemView, Lease, LeaseState,
-    Millis, Order, Outcome, PoolCounters, PoolView, Provenance, Reading, ResourceState, Revision, Scope, SeenResource,
-    Selector, Subject, TenantView, Texts, Timestamp, WorkFailure,
+    Losses, Millis, Order, Outcome, PoolCounters, PoolView, Provenance, Reading, ResourceState, Revision, Scope,
+    SeenResource, Selector, Subject, TenantView, Texts, Timestamp, WorkFailure,
 };
 
 /// A tenant.
@@ -273,6 +273,8 @@ pub(crate) fn pool(pool: &PoolView, clock: Reading) -> pb::Pool {
         dry_run: config.doubt.dry_run,
         brakes: pool.brakes.iter().map(|one| brake(one, clock)).collect(),
         counters: Some(counters(&pool.counters)),
+        losses: pool.losses.as_ref().map(|found| losses(found, clock)),
+        disabled_reason: text(config.disabled_reason.as_ref()),
     }
 }
 
@@ -295,6 +297,18 @@ pub(crate) fn item(pool: &str, item: &ItemView, clock: Reading) -> pb::Item {
         drained: told(machine.and_then(|machine| machine.drained.as_ref())),
         held: told(machine.and_then(|machine| machine.held.as_ref())),
         pool: pool.to_owned(),
+        losses: item.losses.as_ref().map(|found| losses(found, clock)),
+        disabled_reason: text(item.disabled_reason.as_ref()),
+    }
+}
+
+fn losses(losses: &Losses, clock: Reading) -> pb::Losses {
+    pb::Losses {
+        count: int(losses.count),
+        since: Some(time(losses.since, clock)),
+        last_at: Some(time(losses.last, clock)),
+        again_at: Some(time(losses.again_at, clock)),
+        why: losses.why.to_string(),
     }
 }
 

@@ -224,7 +224,7 @@ pub(super) const CREATE: &str = "INSERT INTO meta (one, revision, floor, now_ms,
      VALUES (1, 0, 0, 0, $1, 0, 0, 0)";
 
 /// One script for each version, forward only.
-pub(super) const MIGRATIONS: [&str; 10] = [
+pub(super) const MIGRATIONS: [&str; 11] = [
     include_str!("../migrations/postgres/0001_init.sql"),
     include_str!("../migrations/postgres/0002_leader.sql"),
     include_str!("../migrations/postgres/0003_feed.sql"),
@@ -235,6 +235,7 @@ pub(super) const MIGRATIONS: [&str; 10] = [
     include_str!("../migrations/postgres/0008_shares.sql"),
     include_str!("../migrations/postgres/0009_audit.sql"),
     include_str!("../migrations/postgres/0010_readers.sql"),
+    include_str!("../migrations/postgres/0011_losses.sql"),
 ];
 
 /// The first schema version without credentials.

@@ -1,8 +1,9 @@
-//! JSON columns of what uses say: of a resource, and of its pool.
+//! JSON columns of what uses and losses say: of a resource, of its machine, and of its pool.
 
 use super::json::JsonColumn;
 use serde::{Deserialize, Serialize};
-use wharfinger_core::{Evidence, Record, Run, Uses};
+use std::sync::Arc;
+use wharfinger_core::{Evidence, Losses, Record, Run, Timestamp, Uses};
 
 fn is_zero(number: &u64) -> bool {
     *number == 0
@@ -132,5 +133,38 @@ impl JsonColumn for Record {
         let record =
             |json: RecordJson| Record { ever: json.ever.into(), recent: json.recent.into(), halvings: json.halvings };
         Ok(json.map(record).unwrap_or_default())
+    }
+}
+
+/// Losses one soon after the other.
+#[derive(Serialize, Deserialize)]
+pub(super) struct LossesJson {
+    count: u32,
+    since: i64,
+    last: i64,
+    again_at: i64,
+    why: Arc<str>,
+}
+
+impl JsonColumn for Option<Losses> {
+    type Json = LossesJson;
+    fn to_json(&self) -> Option<LossesJson> {
+        self.as_ref().map(|losses| LossesJson {
+            count: losses.count,
+            since: losses.since.0,
+            last: losses.last.0,
+            again_at: losses.again_at.0,
+            why: losses.why.clone(),
+        })
+    }
+    fn from_json(json: Option<LossesJson>) -> Result<Self, String> {
+        let losses = |LossesJson { count, since, last, again_at, why }| Losses {
+            count,
+            since: Timestamp(since),
+            last: Timestamp(last),
+            again_at: Timestamp(again_at),
+            why,
+        };
+        Ok(json.map(losses))
     }
 }

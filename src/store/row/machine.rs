@@ -1,6 +1,6 @@
-//! The table of machines: the orders of operators on each.
+//! The table of machines: the orders of operators on each, and its latest losses.
 
-use super::encode::{Int, Text};
+use super::encode::{Int, Json, Text};
 use super::intern::Interner;
 use super::table::wrong;
 use super::{Columns, Sink};
@@ -29,6 +29,7 @@ table! {
     hold_reason: Text = held.reason;
     held_at: Int = held.at;
     held_until: Int = held.until;
+    losses: Json = machine.losses;
 }
 
 /// The key of the table: `pool/item`.

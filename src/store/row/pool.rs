@@ -18,6 +18,7 @@ table! {
     cordoned_by: Text = cordon.by;
     cordon_reason: Text = cordon.reason;
     record: Json = pool.record;
+    losses: Json = pool.losses;
 }
 
 /// A cordon in columns.
@@ -49,7 +50,13 @@ pub(in crate::store) fn encode_pool(pool: &PoolRow, sink: &mut impl Sink) {
 
 /// Reads the row of a pool.
 pub(in crate::store) fn decode_pool(row: &impl Columns, interner: &mut Interner) -> Result<PoolRow, StoreError> {
-    let mut pool = PoolRow { name: Arc::default(), revision: Revision(0), cordoned: None, record: Record::default() };
+    let mut pool = PoolRow {
+        name: Arc::default(),
+        revision: Revision(0),
+        cordoned: None,
+        record: Record::default(),
+        losses: None,
+    };
     let mut cordon = CordonColumns::default();
     read(&mut pool, &mut cordon, row, interner)?;
     pool.cordoned = cordon.cordon().map_err(|(column, what)| wrong("pools", row, column, &what))?;

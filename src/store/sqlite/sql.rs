@@ -159,7 +159,7 @@ pub(super) const EMPTY_LOG: &str = "PRAGMA wal_checkpoint(TRUNCATE)";
 pub(super) const OURS: u32 = 0x5748_4647;
 
 /// One script for each version, forward only. Each sets user_version to its number.
-pub(super) const MIGRATIONS: [&str; 10] = [
+pub(super) const MIGRATIONS: [&str; 11] = [
     include_str!("../migrations/sqlite/0001_init.sql"),
     include_str!("../migrations/sqlite/0002_blame.sql"),
     include_str!("../migrations/sqlite/0003_feed.sql"),
@@ -170,6 +170,7 @@ pub(super) const MIGRATIONS: [&str; 10] = [
     include_str!("../migrations/sqlite/0008_shares.sql"),
     include_str!("../migrations/sqlite/0009_audit.sql"),
     include_str!("../migrations/sqlite/0010_readers.sql"),
+    include_str!("../migrations/sqlite/0011_losses.sql"),
 ];
 
 /// All statements but the migrations, so that a test can prepare each of them.

@@ -13,7 +13,7 @@ mod value;
 
 pub use defaults::PoolDefaults;
 pub use fields::fields;
-pub use names::{closest, is_name, label_name_fault, label_value_fault};
+pub use names::{closest, disabled_reason_fault, is_name, label_name_fault, label_value_fault};
 pub use problem::{ConfigProblem, Segment};
 pub use read::{Scope, read};
 pub use value::Value;

@@ -24,6 +24,18 @@ pub fn label_value_fault(name: &str, value: &str) -> Option<(String, &'static st
     })
 }
 
+/// The fault of a `disabled_reason`, and its remedy. `enabled`: of what it is the reason for.
+pub fn disabled_reason_fault(reason: &str, enabled: bool) -> Option<(&'static str, &'static str)> {
+    if enabled {
+        return Some(("`disabled_reason` is given, and it is enabled", "add enabled = false, or take the reason out"));
+    }
+    let fits = !reason.trim().is_empty() && reason.len() <= 1024 && !reason.chars().any(char::is_control);
+    (!fits).then_some((
+        "`disabled_reason` is no reason",
+        "write one line of at most 1,024 bytes, as in \"new disk on Monday\"",
+    ))
+}
+
 /// The known name that was probably meant.
 pub fn closest<'k>(word: &str, known: &[&'k str]) -> Option<&'k str> {
     known

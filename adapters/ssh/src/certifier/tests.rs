@@ -119,6 +119,7 @@ async fn keys_that_are_something_else_get_no_certificate() {
         labels: Default::default(),
         slots: None,
         enabled: true,
+        disabled_reason: None,
         proxy_command: None,
     }];
     let farm = Farm { folder: farm.folder, config };

@@ -59,6 +59,7 @@ pub fn host(sshd: &Sshd, name: &str) -> Host {
         labels: BTreeMap::new(),
         slots: None,
         enabled: true,
+        disabled_reason: None,
         proxy_command: None,
     }
 }

@@ -142,7 +142,13 @@ type Pairs<'a> = &'a [(&'a str, &'a str)];
 fn labelled(items: &[(&str, Pairs)]) -> PoolConfig {
     let items: Vec<Item> = items
         .iter()
-        .map(|(name, pairs)| Item { name: Arc::from(*name), labels: labels(pairs), slots: None, enabled: true })
+        .map(|(name, pairs)| Item {
+            name: Arc::from(*name),
+            labels: labels(pairs),
+            slots: None,
+            enabled: true,
+            disabled_reason: None,
+        })
         .collect();
     PoolConfig { max: items.len() as u32, min_ready: 2, inventory: Some(items), ..inventory("hosts", &[]) }
 }

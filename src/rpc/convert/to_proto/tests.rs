@@ -148,6 +148,7 @@ fn a_pool_tells_its_brakes_and_what_it_counted() {
     let traits = Traits { prepares: false, cleans: false, repairs: false, probes: true };
     let mut config = testing::pool_config(3, 1, traits);
     (config.domain, config.doubt.dry_run) = (Some("zone".into()), true);
+    config.disabled_reason = Some("the rack moves".into());
     let view = PoolView {
         cleaning: 1,
         config: Arc::new(config),
@@ -158,6 +159,13 @@ fn a_pool_tells_its_brakes_and_what_it_counted() {
         leases: 0,
         waiting: 0,
         items: Vec::new(),
+        losses: Some(Losses {
+            count: 3,
+            since: Timestamp(1_000),
+            last: Timestamp(3_000),
+            again_at: Timestamp(5_000),
+            why: "RESOURCE_GONE: it flaps".into(),
+        }),
         trouble: None,
         brakes: vec![
             BrakeView {
@@ -187,6 +195,10 @@ fn a_pool_tells_its_brakes_and_what_it_counted() {
     assert_eq!((on.domain.as_str(), on.members, on.troubled, on.why.as_str()), ("a", 8, 5, "a common cause"));
     assert_eq!(on.held_since, Some(prost_types::Timestamp { seconds: 7, nanos: 0 }));
     assert_eq!((off.held_since, off.troubled, off.why.as_str()), (None, 1, ""));
+    let (losses, at) = (told.losses.unwrap(), |seconds| Some(prost_types::Timestamp { seconds, nanos: 0 }));
+    assert_eq!((losses.count, losses.why.as_str()), (3, "RESOURCE_GONE: it flaps"));
+    assert_eq!((losses.since, losses.last_at, losses.again_at), (at(1), at(3), at(5)));
+    assert_eq!(told.disabled_reason, "the rack moves");
     let c = told.counters.unwrap();
     let counted = [c.doubts, c.cleared, c.repairs, c.lost, c.broken, c.held, c.would_end, c.would_break];
     assert_eq!(counted, [1, 2, 3, 4, 5, 6, 7, 8]);

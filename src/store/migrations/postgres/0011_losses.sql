@@ -1,0 +1,3 @@
+-- Losses one soon after the other: of a machine, and of a pool that makes its hosts at will.
+ALTER TABLE machines ADD COLUMN losses text; -- {"count": …, "since": ms, "last": ms, "again_at": ms, "why": …}
+ALTER TABLE pools ADD COLUMN losses text;
