@@ -68,6 +68,7 @@ class World:
         self.other_key = set()  # instances whose sshd shows another key
         self.no_ssh = False
         self.fips = False  # sshd does not start with an ed25519 host key
+        self.metadata = True  # the first boot closes the metadata service
         self.own_keys = False  # each sshd shows a host key of its own
         self.fails = None  # {code, message}: why each new instance ends before it runs
         self.hold = None  # {left, mode, action}: the call that is held before or after its effect
@@ -156,6 +157,7 @@ class Sshds:
         self.port = port
         self.folder = tempfile.mkdtemp(prefix="wharfinger-moto-")
         self.running = {}
+        self.boots = {}  # instance -> the script of its first boot
         self.base = None
         self.over = False
         os.makedirs("/run/sshd", exist_ok=True)
@@ -168,6 +170,7 @@ class Sshds:
                 wanted = {i.id: i for i in list(world.launched) if i._state.name == "running" and i.id not in world.dead and not world.no_ssh}
                 for ident in [i for i in self.running if i not in wanted]:
                     self.end(ident)
+                    self.end_boot(ident)
                 for ident, one in wanted.items():
                     if ident not in self.running:
                         self.start(one)
@@ -186,8 +189,9 @@ class Sshds:
         if one.id in world.other_key or world.own_keys:
             if os.path.exists(key):
                 os.remove(key)
+            self.boots[one.id] = None
             subprocess.run(["ssh-keygen", "-q", "-t", "ed25519", "-N", "", "-f", key], check=True)
-        else:
+        elif one.id not in self.boots:
             write(key, private or data["ssh_keys"]["ecdsa_private"], 0o600)
         lines = [line for user in data["users"] if isinstance(user, dict) for line in user["ssh_authorized_keys"]]
         write(os.path.join(folder, "authorized_keys"), "\n".join(lines) + "\n", 0o600)
@@ -198,7 +202,7 @@ class Sshds:
             f"ListenAddress {address}:{self.port}\nHostKey {key}\nPidFile {folder}/pid\n"
             f"AuthorizedKeysFile {folder}/authorized_keys\nStrictModes no\nUsePAM no\nPermitRootLogin yes\n"
             "PasswordAuthentication no\nKbdInteractiveAuthentication no\nMaxStartups 100\nMaxSessions 30\nUseDNS no\n"
-            f"SetEnv WHARFINGER_IMDS={self.base}/imds/{one.id} WHARFINGER_SEEN={folder}/seen\n",
+            f"SetEnv WHARFINGER_IMDS={self.base}/imds/{one.id} WHARFINGER_SEEN={folder}/seen WHARFINGER_ROOT={folder}\n",
             0o600,
         )
         log = open(os.path.join(folder, "log"), "ab")
@@ -216,8 +220,27 @@ class Sshds:
             stdout=subprocess.DEVNULL,
             stderr=log,
         )
-        log.close()
         self.running[one.id] = process
+        if one.id not in self.boots:
+            self.boots[one.id] = self.boot(folder, data, key, process.pid, log)
+        log.close()
+
+    def boot(self, folder, data, key, sshd, log):
+        """Run the script of the first boot, in a network of its own. Its sshd is that of this instance."""
+        for name in ("run/wharfinger", "etc/ssh"):
+            os.makedirs(os.path.join(folder, name), exist_ok=True)
+        kind = "ed25519" if "ed25519_private" in data["ssh_keys"] else "ecdsa"
+        script, reload = os.path.join(folder, "first-contact"), os.path.join(folder, "reload")
+        write(script, data["write_files"][0]["content"], 0o700)
+        write(reload, f"#!/bin/sh\ncp {folder}/etc/ssh/ssh_host_{kind}_key {key} && kill -s HUP {sshd}\n", 0o700)
+        metadata = "closed" if world.metadata else "open"
+        return subprocess.Popen(
+            ["unshare", "-n", "/bin/sh", script, kind, "root", metadata],
+            env={**os.environ, "WHARFINGER_ROOT": folder, "WHARFINGER_RELOAD": reload},
+            stdin=subprocess.DEVNULL,
+            stdout=subprocess.DEVNULL,
+            stderr=log,
+        )
 
     def new_boot(self, ident):
         with open("/proc/sys/kernel/random/uuid", encoding="ascii") as source:
@@ -251,12 +274,20 @@ class Sshds:
             del self.running[ident]
             process.wait()
 
+    def end_boot(self, ident):
+        process = self.boots.get(ident)
+        if process:
+            process.kill()
+            process.wait()
+
     def end_all(self):
         with lock:
             # The loop must not start them again.
             self.over = True
             for ident in list(self.running):
                 self.end(ident)
+            for ident in self.boots:
+                self.end_boot(ident)
         shutil.rmtree(self.folder, ignore_errors=True)
 
 
@@ -495,7 +526,7 @@ class Control:
                 world.faults.append({"count": 1, **d})
             elif what == "unfault":
                 world.faults.clear()
-            elif what == "set":  # boot, lag, down, sqs_down, expired, quota, no_ssh, fips, own_keys, fails
+            elif what == "set":  # boot, lag, down, sqs_down, expired, quota, no_ssh, fips, metadata, own_keys, fails
                 for key, value in d.items():
                     setattr(world, key, value)
             elif what == "hold":

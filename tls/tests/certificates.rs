@@ -4,8 +4,9 @@
 
 use rcgen::string::Ia5String;
 use rcgen::{
-    BasicConstraints, CertificateParams, CertificateRevocationListParams, DnType, ExtendedKeyUsagePurpose, IsCa,
-    Issuer, KeyIdMethod, KeyPair, KeyUsagePurpose, RevokedCertParams, SanType, SerialNumber,
+    BasicConstraints, CertificateParams, CertificateRevocationListParams, CustomExtension, DnType,
+    ExtendedKeyUsagePurpose, IsCa, Issuer, KeyIdMethod, KeyPair, KeyUsagePurpose, RevokedCertParams, SanType,
+    SerialNumber,
 };
 use rustls::pki_types::pem::PemObject;
 use rustls::pki_types::{CertificateDer, PrivateKeyDer, ServerName};
@@ -187,6 +188,31 @@ async fn a_name_and_a_key_identifier_do_not_make_an_authority() {
     let own = right().self_signed(&key).unwrap();
     let (refused, _) = meet(&site.server(), site.client(Some((vec![own.der().clone()], key)), &[b"h2"])).await;
     assert!(matches!(refused, Err(AcceptError::Certificate(_))), "{refused:?}");
+}
+
+/// The constraint of an authority to URIs of this host, in DER.
+fn only_uris_of(host: &str) -> CustomExtension {
+    let wrapped = |tag: u8, content: &[u8]| [&[tag, u8::try_from(content.len()).unwrap()], content].concat();
+    let permitted = wrapped(0xa0, &wrapped(0x30, &wrapped(0x86, host.as_bytes())));
+    let mut constraint = CustomExtension::from_oid_content(&[2, 5, 29, 30], wrapped(0x30, &permitted));
+    constraint.set_criticality(true);
+    constraint
+}
+
+#[tokio::test]
+async fn n11_an_intermediate_signs_nothing_outside_its_names() {
+    let site = Site::new();
+    for (constraint, fine) in [(None, true), (Some("other"), false)] {
+        let (mut params, middle) = authority("middle");
+        params.key_identifier_method = KeyIdMethod::Sha256;
+        params.custom_extensions.extend(constraint.map(only_uris_of));
+        let signed = params.signed_by(&middle, &site.issuer).unwrap();
+        let key = KeyPair::generate().unwrap();
+        let leaf = right().signed_by(&key, &Issuer::new(params, middle)).unwrap();
+        let chain = vec![leaf.der().clone(), signed.der().clone()];
+        let (peer, _) = meet(&site.server(), site.client(Some((chain, key)), &[b"h2"])).await;
+        assert_eq!(peer.is_ok(), fine, "{constraint:?}: {peer:?}");
+    }
 }
 
 #[tokio::test]

@@ -274,6 +274,40 @@ async fn a_renewed_certificate_is_used_and_a_broken_one_changes_nothing() {
     meet(&server, site.with(None), "localhost").await.1.unwrap();
 }
 
+/// As Kubernetes renews the files of a volume: the directory behind a link is another one at once.
+#[tokio::test]
+async fn n24_files_behind_links_that_are_swapped_are_taken() {
+    let site = Site::new();
+    let pair = ["localhost.pem", "localhost.key"];
+    let swap = |version: &str| {
+        let _ = std::fs::remove_file(site.path("..next"));
+        std::os::unix::fs::symlink(version, site.path("..next")).unwrap();
+        rename(&site.path("..next"), &site.path("..data"));
+    };
+    std::fs::create_dir(site.path("v0")).unwrap();
+    for name in pair {
+        rename(&site.path(name), &site.path("v0").join(name));
+        std::os::unix::fs::symlink(Path::new("..data").join(name), site.path(name)).unwrap();
+    }
+    swap("v0");
+    let server = site.server(ClientAuth::Optional);
+    let mut before = server.not_after();
+    for number in 1..=3_u32 {
+        let version = format!("v{number}");
+        let valid = HOUR * (number + 1);
+        site.authority.server(&site.path(&version), &["localhost".into()], None, valid, site.now).unwrap();
+        assert_eq!(server.reload(site.now), Ok(false), "nothing is swapped yet");
+        swap(&version);
+        assert_eq!(server.reload(site.now), Ok(true), "{version}");
+        assert!(server.not_after() > before, "{version}");
+        before = server.not_after();
+        meet(&server, site.with(None), "localhost").await.1.unwrap();
+    }
+    swap("nowhere");
+    assert_eq!(server.reload(site.now).unwrap_err().setting, Setting::Certificate);
+    meet(&server, site.with(None), "localhost").await.1.unwrap();
+}
+
 #[tokio::test]
 async fn a_client_takes_its_renewed_pair_for_the_next_connection() {
     let site = Site::new();

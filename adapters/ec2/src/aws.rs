@@ -251,6 +251,7 @@ impl Aws {
             .metadata_options(
                 ec2::InstanceMetadataOptionsRequest::builder()
                     .http_tokens(ec2::HttpTokensState::Required)
+                    .http_put_response_hop_limit(1)
                     .http_endpoint(ec2::InstanceMetadataEndpointState::Enabled)
                     .build(),
             )
@@ -303,6 +304,7 @@ impl Aws {
             .metadata_options(
                 ec2::LaunchTemplateInstanceMetadataOptionsRequest::builder()
                     .http_tokens(ec2::LaunchTemplateHttpTokensState::Required)
+                    .http_put_response_hop_limit(1)
                     .http_endpoint(ec2::LaunchTemplateInstanceMetadataEndpointState::Enabled)
                     .build(),
             )

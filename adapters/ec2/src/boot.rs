@@ -1,16 +1,17 @@
-//! Boots an instance: waits until EC2 lists it as running, reaches it with its pinned host key, and confirms its id.
+//! Boots an instance: waits until EC2 lists it as running, replaces the host key of its user data, reaches it with its own, and confirms
+//! its id.
 
 use crate::clock::now_ms;
 use crate::cloud::{Instance, State};
 use crate::config::Address;
 use crate::pool::Pool;
-use crate::record::Host;
+use crate::record::{Host, KeyStage, Record};
 use crate::state_reason::{EndedBy, StateReason};
-use crate::user_data;
+use crate::{first_contact, user_data};
 use std::fmt;
 use std::time::Duration;
 use tokio::time::sleep;
-use wharfinger_adapter::{Blame, Command, Exit, Failure, ProvisionJob, Provisioned, ResourceJob};
+use wharfinger_adapter::{Blame, Command, Exit, Failure, Journal, ProvisionJob, Provisioned, ResourceJob};
 use wharfinger_ssh::HostKeyType;
 
 /// The first boot did not install the host key of an instance that shows another key for this long.
@@ -45,12 +46,22 @@ pub(crate) enum Proved {
     Host(Provisioned, String),
     /// The instance ended.
     Ended(Ended),
-    /// The instance shows another host key than its own.
-    OtherKey(Failure),
+    /// The instance can be no host, and no other instance of the image could.
+    Unfit(Failure),
+}
+
+/// A boot: the launch of an instance, and the journal that stores its host key.
+pub(crate) struct Boot<'a> {
+    pub(crate) pool: &'a Pool,
+    pub(crate) job: &'a ProvisionJob,
+    pub(crate) journal: &'a dyn Journal,
+    pub(crate) attempt: u32,
+    pub(crate) since_ms: i64,
 }
 
 /// Waits until the instance is a host that confirmed its id, or until it has ended.
-pub(crate) async fn proved(pool: &Pool, job: &ProvisionJob, since_ms: i64, host: &mut Host) -> Result<Proved, Failure> {
+pub(crate) async fn proved(boot: &Boot<'_>, host: &mut Host) -> Result<Proved, Failure> {
+    let Boot { pool, since_ms, .. } = *boot;
     let deadline = since_ms.saturating_add(i64::try_from(pool.config.launch_timeout_ms).unwrap_or(i64::MAX));
     let mut last: Option<Failure> = None;
     let mut state = "in no list of EC2".to_string();
@@ -70,12 +81,13 @@ pub(crate) async fn proved(pool: &Pool, job: &ProvisionJob, since_ms: i64, host:
             host.zone.clone_from(&instance.zone);
             host.instance_type.clone_from(&instance.instance_type);
             if let (State::Running, Some(address)) = (instance.state, address_of(pool, instance)) {
-                match reached(pool, job, host, address).await {
+                match advanced(boot, host, address).await? {
                     Ok((made, ssh)) => return Ok(Proved::Host(made, ssh)),
+                    Err(failure) if failure.reason == "METADATA_OPEN" => return Ok(Proved::Unfit(failure)),
                     Err(failure) if failure.reason == "HOST_KEY_MISMATCH" => {
                         let since_ms = *mismatch_ms.get_or_insert_with(now_ms);
                         if now_ms() - since_ms >= MISMATCH_FOR_MS {
-                            return Ok(Proved::OtherKey(failure));
+                            return Ok(Proved::Unfit(other_key(host, &failure)));
                         }
                         last = Some(failure);
                     }
@@ -93,7 +105,10 @@ pub(crate) async fn proved(pool: &Pool, job: &ProvisionJob, since_ms: i64, host:
     }
     let seconds = pool.config.launch_timeout_ms / 1000;
     Err(match last {
-        Some(failure) if failure.reason == "HOST_KEY_MISMATCH" => return Ok(Proved::OtherKey(failure)),
+        Some(failure) if failure.reason == "HOST_KEY_MISMATCH" => {
+            return Ok(Proved::Unfit(other_key(host, &failure)));
+        }
+        Some(failure) if failure.reason == "HOST_KEY_NOT_INSTALLED" => return Ok(Proved::Unfit(failure)),
         // Another instance would have the same fault.
         Some(failure) if failure.blame == Blame::Configuration => failure,
         // An sshd in FIPS mode does not start with an ed25519 key alone.
@@ -114,6 +129,51 @@ pub(crate) async fn proved(pool: &Pool, job: &ProvisionJob, since_ms: i64, host:
             format!("instance {} is {state}, and has no address or does not run after {seconds} s", host.instance),
         ),
     })
+}
+
+/// The failure of an instance that shows a key which is neither that of its user data nor its own.
+fn other_key(host: &Host, failure: &Failure) -> Failure {
+    let text = format!(
+        "instance {} shows another host key than the one in its user data: {}; set host_key_type = \"ecdsa\" for images in \
+         FIPS mode, else let the image's cloud-init install `ssh_keys`",
+        host.instance, failure.message
+    );
+    Failure::configuration("HOST_KEY_MISMATCH", text)
+}
+
+/// Goes as far as the instance lets it: to its own host key, and to a host. The outer error is the journal's.
+async fn advanced(
+    boot: &Boot<'_>,
+    host: &mut Host,
+    address: String,
+) -> Result<Result<(Provisioned, String), Failure>, Failure> {
+    let Boot { pool, job, journal, attempt, since_ms } = *boot;
+    if host.key_stage == KeyStage::Bootstrap {
+        let own = match first_contact::own_key(pool, host, &address).await {
+            Ok(own) => own,
+            Err(failure) => return Ok(Err(failure)),
+        };
+        host.key_stage = KeyStage::Next(own);
+        // Stored before the instance uses it: a broker that dies in between knows both keys.
+        journal.write(&Record::Launched { attempt, since_ms, host: host.clone() }.text()?).await?;
+        if let Err(failure) = first_contact::install(pool, host, &address).await {
+            return Ok(Err(failure));
+        }
+    }
+    let KeyStage::Next(own) = host.key_stage.clone() else { return Ok(reached(pool, job, host, address).await) };
+    let with_own = Host { host_key: own, key_stage: KeyStage::Last, ..host.clone() };
+    match reached(pool, job, &with_own, address.clone()).await {
+        Ok(made) => {
+            *host = with_own;
+            Ok(Ok(made))
+        }
+        Err(failure) if failure.reason == "HOST_KEY_MISMATCH" => {
+            // It was not asked yet, or its sshd is not that far.
+            let installed = first_contact::install(pool, host, &address).await;
+            Ok(Err(installed.err().unwrap_or_else(|| first_contact::not_installed(host, &failure.message))))
+        }
+        Err(failure) => Ok(Err(failure)),
+    }
 }
 
 fn address_of(pool: &Pool, instance: &Instance) -> Option<String> {

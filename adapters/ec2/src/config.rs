@@ -39,6 +39,10 @@ pub struct Config {
     /// Name of the instance profile, if the hosts need one.
     #[serde(default)]
     pub instance_profile: Option<String>,
+    /// Whether holders may ask the metadata service of the host: for its instance profile, for example. Otherwise root and the broker's
+    /// user alone reach it.
+    #[serde(default)]
+    pub open_metadata: bool,
     /// Size of the root volume in GiB. Default: the image's.
     #[serde(default)]
     pub root_volume_gb: Option<u32>,
@@ -204,7 +208,8 @@ impl Config {
             root_volume: self.root_volume_gb.map(|size| (self.root_device.clone(), size)),
             tags,
         };
-        spec.name = format!("wharfinger-{:016x}", fnv1a(format!("{spec:?}").as_bytes()));
+        // The number is that of the content that the adapter adds.
+        spec.name = format!("wharfinger-{:016x}", fnv1a(format!("2 {spec:?}").as_bytes()));
         spec
     }
 }

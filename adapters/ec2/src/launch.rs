@@ -7,7 +7,7 @@ use crate::cloud::{Instance, LISTED_AFTER_MS, Launch, Launched, Place, Which};
 use crate::error::{Class, CloudError};
 use crate::pool::Pool;
 use crate::rate_limit::Kind;
-use crate::record::{Host, Record};
+use crate::record::{Host, KeyStage, Record};
 use crate::{tags, user_data};
 use std::time::Duration;
 use tokio::time::sleep;
@@ -66,6 +66,12 @@ impl Request<'_> {
             spot: self.launch.spot,
             launched_ms: now_ms(),
             host_key: self.host_key.clone(),
+            // A request that an older version stored makes no other key.
+            key_stage: if user_data::has_first_contact(&self.launch.user_data) {
+                KeyStage::Bootstrap
+            } else {
+                KeyStage::Last
+            },
         }
     }
 }

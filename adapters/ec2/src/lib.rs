@@ -25,6 +25,7 @@ pub mod doctor;
 pub mod error;
 #[cfg(any(test, feature = "fake"))]
 pub mod fake;
+mod first_contact;
 #[cfg(any(test, fuzzing))]
 #[doc(hidden)]
 pub mod fuzz;

@@ -2,7 +2,7 @@
 //! was cut off continues from its record.
 
 use crate::backoff::Backoff;
-use crate::boot::{Ended, Proved, proved};
+use crate::boot::{Boot, Ended, Proved, proved};
 use crate::clock::now_ms;
 use crate::cloud::LISTED_AFTER_MS;
 use crate::launch::{Outcome, QUOTA_PAUSE, Request, find, in_doubt, launched, listed_late, with_key};
@@ -94,23 +94,20 @@ pub(crate) async fn provision(pool: &Pool, job: &ProvisionJob, journal: &dyn Jou
                 }
             }
             Some(Record::Launched { attempt, since_ms, mut host }) => {
-                match proved(pool, job, since_ms, &mut host).await? {
+                match proved(&Boot { pool, job, journal, attempt, since_ms }, &mut host).await? {
                     Proved::Host(mut made, ssh) => {
                         made.handle = Record::Ready { attempt, host, ssh }.text()?;
                         return Ok(made);
                     }
                     Proved::Ended(end) => over(pool, journal, attempt, ended.insert(end), job.attempt).await?,
-                    Proved::OtherKey(failure) => return other_key(pool, job, journal, attempt, &host, failure).await,
+                    Proved::Unfit(failure) => return unfit(pool, job, journal, attempt, &host, failure).await,
                 }
             }
-            Some(Record::Ready { attempt, mut host, .. }) => match proved(pool, job, now_ms(), &mut host).await? {
-                Proved::Host(mut made, ssh) => {
-                    made.handle = Record::Ready { attempt, host, ssh }.text()?;
-                    return Ok(made);
-                }
-                Proved::Ended(end) => over(pool, journal, attempt, ended.insert(end), job.attempt).await?,
-                Proved::OtherKey(failure) => return other_key(pool, job, journal, attempt, &host, failure).await,
-            },
+            // Its host may have changed.
+            Some(Record::Ready { attempt, host, .. }) => {
+                record = Some(Record::Launched { attempt, since_ms: now_ms(), host });
+                continue;
+            }
         };
         journal.write(&next.text()?).await?;
         record = Some(next);
@@ -142,25 +139,19 @@ async fn over(
     Ok(record)
 }
 
-/// Ends an instance whose first boot did not install its host key. Another instance of the image would not have it either.
-async fn other_key(
+/// Ends an instance that another instance of the image would resemble in its fault.
+async fn unfit(
     pool: &Pool,
     job: &ProvisionJob,
     journal: &dyn Journal,
     attempt: u32,
     host: &Host,
-    failure: Failure,
+    mut failure: Failure,
 ) -> Result<Provisioned, Failure> {
     // Without a confirmed end the record of the instance stays, and the next call ends it.
     if terminate::instance(pool, host).await.is_ok() {
         journal.write(&Record::Over { attempt }.text()?).await?;
     }
-    let text = format!(
-        "instance {} shows another host key than the one in its user data: {}; set host_key_type = \"ecdsa\" for images in \
-         FIPS mode, else let the image's cloud-init install `ssh_keys`",
-        host.instance, failure.message
-    );
-    let mut failure = Failure::configuration("HOST_KEY_MISMATCH", text);
     failure.retry_after = Some(FUTILE_PAUSE.after(job.attempt.saturating_add(1)));
     Err(failure)
 }

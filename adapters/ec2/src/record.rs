@@ -64,7 +64,30 @@ pub(crate) struct Host {
     pub(crate) spot: bool,
     /// Time of its launch, milliseconds since the epoch.
     pub(crate) launched_ms: i64,
+    /// The public key that the host shows.
     pub(crate) host_key: String,
+    /// The stage of `host_key`. Hosts of older versions keep the key of their user data.
+    #[serde(default, skip_serializing_if = "KeyStage::is_last")]
+    pub(crate) key_stage: KeyStage,
+}
+
+/// The stage of an instance's host key.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub(crate) enum KeyStage {
+    /// The key is the only one that counts.
+    #[default]
+    Last,
+    /// The key is that of the user data, for the first login.
+    Bootstrap,
+    /// The key is that of the user data, and the instance was, or will be, asked to use this one. Both count until a login with this one.
+    Next(String),
+}
+
+impl KeyStage {
+    fn is_last(&self) -> bool {
+        *self == KeyStage::Last
+    }
 }
 
 impl Record {

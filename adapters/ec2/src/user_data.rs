@@ -13,6 +13,9 @@ const BYTES_MAX: usize = 16 * 1024;
 /// File that each kept connection touches regularly.
 pub(crate) const HEARTBEAT: &str = "/run/wharfinger/seen";
 
+/// File with the script of the first boot.
+const FIRST_CONTACT: &str = "/var/lib/wharfinger/first-contact";
+
 /// Placeholder of the private host key in the stored text.
 const HOST_KEY: &str = "@HOST_KEY@";
 
@@ -32,6 +35,11 @@ pub(crate) fn filled(stored: &str, host_key: &HostKey) -> String {
     let kind = type_of(host_key).as_str();
     let place = |key: &str| format!("\"{kind}_private\": {}", json!(key));
     stored.replacen(&place(HOST_KEY), &place(&host_key.private), 1)
+}
+
+/// Whether an instance with this text makes a host key of its own.
+pub(crate) fn has_first_contact(text: &str) -> bool {
+    text.contains(FIRST_CONTACT)
 }
 
 fn type_of(host_key: &HostKey) -> HostKeyType {
@@ -57,14 +65,20 @@ fn user_data(config: &Config, host_key: &HostKey, authorized: &str) -> Result<St
             quote(&check)
         ));
     }
-    run.extend(config.setup.iter().cloned());
     let kind = type_of(host_key).as_str();
+    let metadata = if config.open_metadata { "open" } else { "closed" };
+    run.push(format!(
+        "systemd-run --unit=wharfinger-first-contact /bin/sh {FIRST_CONTACT} {kind} {} {metadata}",
+        quote(user)
+    ));
+    run.extend(config.setup.iter().cloned());
     let data = json!({
         "ssh_deletekeys": true,
         "ssh_genkeytypes": [],
         "ssh_keys": { format!("{kind}_private"): host_key.private, format!("{kind}_public"): host_key.public },
         "disable_root": user != "root",
         "users": ["default", { "name": user, "ssh_authorized_keys": [authorized] }],
+        "write_files": [{ "path": FIRST_CONTACT, "permissions": "0700", "content": include_str!("sh/first_contact.sh") }],
         "runcmd": run,
     });
     let text = format!("#cloud-config\n{data:#}\n");
@@ -114,7 +128,13 @@ mod tests {
         assert_eq!(body["users"][1]["ssh_authorized_keys"][0], "ssh-ed25519 BBBB");
         let run = body["runcmd"].as_array().unwrap();
         assert!(run[1].as_str().unwrap().contains("-mmin -360"), "{run:?}");
-        assert_eq!(run[2], "echo '\"}]' # no way out");
+        assert_eq!(
+            run[2],
+            format!("systemd-run --unit=wharfinger-first-contact /bin/sh {FIRST_CONTACT} ed25519 build closed")
+        );
+        assert_eq!(body["write_files"][0]["path"], FIRST_CONTACT);
+        assert!(has_first_contact(&text) && !has_first_contact("#cloud-config\n{}"));
+        assert_eq!(run[3], "echo '\"}]' # no way out");
         let kept = stored(&config, &key, "ssh-ed25519 BBBB").unwrap();
         assert!(!kept.contains("secret") && kept.contains("ssh-ed25519 AAAA"), "{kept}");
         assert_eq!(filled(&kept, &key), text);

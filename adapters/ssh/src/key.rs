@@ -104,6 +104,18 @@ pub fn public_of(path: &Path) -> Result<String, Failure> {
     key.public_key().to_openssh().map_err(|error| bad(error.to_string()))
 }
 
+/// Returns a public key of a supported type in OpenSSH format, without a comment.
+///
+/// # Errors
+/// `BAD_HOST_KEY` (resource) if the text is no such key.
+pub fn public_key(text: &str) -> Result<String, Failure> {
+    let bad = |why: &dyn fmt::Display| Failure::resource("BAD_HOST_KEY", why.to_string());
+    let mut key = PublicKey::from_openssh(text.trim()).map_err(|error| bad(&error))?;
+    supported(&key.algorithm()).map_err(|fault| bad(&fault.message))?;
+    key.set_comment("");
+    key.to_openssh().map_err(|error| bad(&error))
+}
+
 /// A key that cannot be used, and the remedy.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct KeyFault {

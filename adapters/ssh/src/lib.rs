@@ -44,7 +44,7 @@ pub use config::{Config, Host};
 pub use credential::HolderCredential;
 pub use holder_key::HolderKey;
 pub use host_setup::HostSetup;
-pub use key::{HostKey, HostKeyType, host_key, host_key_from, public_of};
+pub use key::{HostKey, HostKeyType, host_key, host_key_from, public_key, public_of};
 pub use key_file::key_file_problem;
 pub use reach::Reached;
 pub use settings::defaults;

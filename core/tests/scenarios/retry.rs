@@ -1,7 +1,7 @@
 //! Failed attempts: whose fault it is, and what follows from that.
 
-use crate::world::{Kind, World, copies, inventory, made_at_will};
-use wharfinger_core::{Blame, Input, Millis, Outcome, PoolConfig, ResourceState, Traits};
+use crate::world::{Kind, World, copies, inventory, made_at_will, want};
+use wharfinger_core::{Blame, Input, LeaseRequest, Millis, NoticeKind, Outcome, PoolConfig, ResourceState, Traits};
 
 fn preparing(items: &[&str]) -> World {
     let traits = Traits { prepares: true, cleans: false, repairs: false, probes: false };
@@ -223,4 +223,24 @@ fn two_answers_to_one_call_count_once() {
     w.answer(&call, None);
     assert_eq!(w.core.revision(), before, "a late success of what was given up is not adopted");
     w.step(Input::Tick).unwrap();
+}
+
+/// N127. Each successor takes the place of a lease that was active; what comes to nothing before has none.
+#[test]
+fn a_successor_that_is_never_prepared_fails_and_has_no_successor() {
+    let mut w = preparing(&["h1", "h2"]);
+    let lease = w.ask(LeaseRequest { replace: true, ..want("hosts") });
+    w.all_works();
+    assert_eq!(w.state(lease), "ACTIVE");
+    w.notice(w.on(lease), NoticeKind::Gone);
+    let successors = |w: &World| w.core.leases(None).filter(|row| row.spec.replaces.is_some()).count();
+    assert_eq!(successors(&w), 1);
+    let successor = w.core.leases(None).find(|row| row.spec.replaces == Some(lease)).unwrap().id;
+    while w.waits_for(Kind::Prepare) == 0 {
+        w.works(Kind::Provision);
+    }
+    w.fails(Kind::Prepare, Blame::Request);
+    w.pass(Millis::secs(3600));
+    assert_eq!(w.state(successor), "FAILED", "{}", w.explain(successor));
+    assert_eq!(successors(&w), 1);
 }

@@ -386,3 +386,30 @@ fn an_entry_has_the_proof_of_the_caller_whose_input_it_is_and_no_other_has() {
     assert_eq!(found, [pair("x", "Lease"), pair("y", "Lease"), pair("x", "Release")], "{events:#?}");
     assert!(events.iter().any(|event| event.caller.is_none()), "the broker's own");
 }
+
+/// N83. The slot of a lease that has ended is another tenant's by the time of a late call.
+#[test]
+fn a_late_call_on_an_ended_lease_touches_no_lease_of_another_that_has_its_slot() {
+    for number in 0..all_on(LeaseId::new(1), &agent("a", "ci")).len() {
+        let mut w = World::new(vec![inventory("hosts", &["h1"])]);
+        let (ours, theirs) = (agent("a", "ci"), agent("b", "ci"));
+        let first = ask(&mut w, &ours, "1").unwrap();
+        w.all_works();
+        let second = ask(&mut w, &theirs, "1").unwrap();
+        w.all_works();
+        assert_eq!((w.state(first), w.state(second)), ("ACTIVE", "QUEUED"));
+        let host = w.on(first);
+        // The same call in time reaches its own lease.
+        let (caller, note) = (ours.clone(), Arc::from("done"));
+        w.step(Input::Release { lease: first, caller, outcome: Outcome::Ok, note, hold: None }).unwrap();
+        w.all_works();
+        assert_eq!((w.state(first), w.state(second), w.on(second)), ("RELEASED", "ACTIVE", host));
+        let (lease, resource) = (w.row(second).clone(), w.resource(host).clone());
+        let late = all_on(first, &ours).remove(number);
+        // A release is repeated without an error.
+        let _ = w.step(late.clone());
+        w.all_works();
+        assert_eq!(*w.row(second), lease, "{late:?}");
+        assert_eq!(*w.resource(host), resource, "{late:?}");
+    }
+}

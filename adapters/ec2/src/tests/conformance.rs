@@ -2,7 +2,7 @@
 //! metadata service of the user data.
 
 #[path = "../../../ssh/tests/support/mod.rs"]
-mod support;
+pub(super) mod support;
 
 use super::world::Books;
 use crate::cloud::Cloud;
@@ -13,13 +13,14 @@ use crate::{Accounts, Ec2Adapter};
 use std::io::{BufRead, BufReader, Write};
 use std::net::TcpListener;
 use std::os::unix::fs::OpenOptionsExt;
+use std::process::{Child, Command, Stdio};
 use std::sync::{Arc, Mutex};
 use support::{Sshd, skip};
 use wharfinger_adapter::{Adapter, ResourceJob};
 use wharfinger_host::conformance;
 
 /// Starts a metadata service for the newest instance, and returns its URL.
-fn imds(cloud: Arc<FakeCloud>) -> String {
+pub(super) fn imds(cloud: Arc<FakeCloud>) -> String {
     let listener = TcpListener::bind("127.0.0.1:0").unwrap();
     let url = format!("http://{}", listener.local_addr().unwrap());
     std::thread::spawn(move || {
@@ -43,8 +44,18 @@ fn imds(cloud: Arc<FakeCloud>) -> String {
     url
 }
 
-/// Does the part of cloud-init's first boot that the tests need.
-fn boot(sshd: &Mutex<Sshd>, user_data: &str) {
+/// The script of a first boot. Its drop ends it.
+pub(super) struct FirstBoot(Child);
+
+impl Drop for FirstBoot {
+    fn drop(&mut self) {
+        let _ = self.0.kill();
+        let _ = self.0.wait();
+    }
+}
+
+/// Does the part of cloud-init's first boot that the tests need, and starts its script in a network of its own.
+pub(super) fn boot(sshd: &Mutex<Sshd>, user_data: &str) -> FirstBoot {
     let data: serde_json::Value = serde_json::from_str(user_data.strip_prefix("#cloud-config\n").unwrap()).unwrap();
     let keys = data["ssh_keys"].as_object().unwrap();
     let key = keys.iter().find(|(name, _)| name.ends_with("_private")).unwrap().1.as_str().unwrap();
@@ -55,7 +66,24 @@ fn boot(sshd: &Mutex<Sshd>, user_data: &str) {
     file.write_all(key.as_bytes()).unwrap();
     let logins = data["users"][1]["ssh_authorized_keys"][0].as_str().unwrap();
     std::fs::write(sshd.folder().join("authorized_keys"), format!("{logins}\n")).unwrap();
-    sshd.restart_with("");
+    let kind = keys.keys().find_map(|name| name.strip_suffix("_private")).unwrap();
+    let root = sshd.folder().join("root");
+    for name in ["run/wharfinger", "etc/ssh"] {
+        std::fs::create_dir_all(root.join(name)).unwrap();
+    }
+    let at = root.display();
+    sshd.restart_with(&format!("SetEnv WHARFINGER_ROOT={at}\n"));
+    let (script, reload) = (root.join("first-contact"), root.join("reload"));
+    std::fs::write(&script, data["write_files"][0]["content"].as_str().unwrap()).unwrap();
+    let (own, pid) = (sshd.folder().join("host_key"), sshd.processes()[0]);
+    let text = format!("#!/bin/sh\ncp {at}/etc/ssh/ssh_host_{kind}_key {} && kill -s HUP {pid}\n", own.display());
+    let mut file = std::fs::OpenOptions::new().create_new(true).write(true).mode(0o700).open(&reload).unwrap();
+    file.write_all(text.as_bytes()).unwrap();
+    drop(file);
+    let mut command = Command::new("unshare");
+    command.args(["-n", "/bin/sh"]).arg(script).args([kind, &sshd.user, "closed"]);
+    command.env("WHARFINGER_ROOT", &root).env("WHARFINGER_RELOAD", reload).stdin(Stdio::null()).stdout(Stdio::null());
+    FirstBoot(command.spawn().unwrap())
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -87,9 +115,11 @@ async fn adapter_keeps_the_contract() {
         config.reconcile_ms = 500;
         // The thread of the metadata service keeps the account alive, which must not keep the sshd.
         let booted = Arc::downgrade(&sshd);
+        let first_boot = Arc::new(Mutex::new(None));
+        let of_boot = Arc::downgrade(&first_boot);
         cloud.witness(move |launch| {
-            if let Some(sshd) = booted.upgrade() {
-                boot(&sshd, &launch.user_data);
+            if let (Some(sshd), Some(first_boot)) = (booted.upgrade(), of_boot.upgrade()) {
+                *first_boot.lock().unwrap() = Some(boot(&sshd, &launch.user_data));
             }
         });
         let shared: Arc<dyn Cloud> = cloud.clone();

@@ -2,6 +2,7 @@
 
 mod conformance;
 mod doctor;
+mod first_contact;
 mod hour;
 mod intent;
 mod launches;
