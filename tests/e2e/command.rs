@@ -68,7 +68,7 @@ fn exec_local_runs_here_with_the_lease_in_its_environment() {
 fn a_server_and_a_client_without_a_home_run_commands_here() {
     let mut server = Server::prepared("w.db");
     let home = server.config().with_file_name("no-home");
-    server.env = vec![("HOME".into(), home.display().to_string())];
+    server.env = vec![("HOME", home.display().to_string())];
     server.configure("", "[[pool]]\nname = \"hosts\"\nadapter = \"local\"\nlocal.root = \"{folder}/scratch\"");
     server.run();
     let output = server
