@@ -169,6 +169,28 @@ mod tests {
         }
     }
 
+    /// N33. The least time of many does not depend on the load of the machine.
+    #[test]
+    fn the_time_of_a_comparison_does_not_depend_on_the_characters_that_are_right() {
+        let new = NewToken::make("ci-7").unwrap();
+        let token = known(&new, "ci-7");
+        let mut times = Vec::new();
+        for right in [0, 8, 16, 24, 32, 40] {
+            let from = PREFIX.len() + "ci-7_".len() + right;
+            let wrong: String = new.text[from..].chars().map(|c| if c == '0' { '1' } else { '0' }).collect();
+            let text = format!("{}{wrong}", &new.text[..from]);
+            let least = (0..200).map(|_| {
+                let begun = tokio::time::Instant::now();
+                assert!((0..50).all(|_| token.hash_of(std::hint::black_box(&text)).is_none()));
+                begun.elapsed()
+            });
+            times.push(least.min().unwrap());
+        }
+        let (least, most) = (times.iter().min().unwrap(), times.iter().max().unwrap());
+        assert!(*most < *least * 3 / 2, "{times:?}");
+        assert!(token.hash_of(&new.text).is_some());
+    }
+
     #[test]
     fn ids_and_hashes_are_checked() {
         for wrong in ["", "A", "a_b", "a b", "ä", &"x".repeat(33)] {

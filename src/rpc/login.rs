@@ -16,7 +16,7 @@ const SIGN_LIMIT: Duration = Duration::from_secs(5);
 /// Signs a certificate for the holder of a lease.
 ///
 /// # Errors
-/// `UNKNOWN_LEASE`, `NOT_YOURS`, `NOT_ALLOWED`, `HELD_BY_BROKER`, `LEASE_NOT_ACTIVE`, `NO_CERTIFICATES`, `KEY_REFUSED`, `CA_UNUSABLE`.
+/// `UNKNOWN_LEASE`, `NOT_YOURS`, `NOT_ALLOWED`, `HELD_BY_BROKER`, `LEASE_NOT_ACTIVE`, `LEASE_ENDED`, `NO_CERTIFICATES`, `KEY_REFUSED`, `CA_UNUSABLE`.
 pub(crate) async fn login(
     context: &Context,
     caller: &Caller,
@@ -44,6 +44,10 @@ pub(crate) async fn login(
         .unwrap_or_else(|_| Err(Failure::configuration("CA_UNUSABLE", format!("no signature within {SIGN_LIMIT:?}"))));
     match signed {
         Ok(certificate) => {
+            // It may have ended while the authority signed.
+            let now = context.read(&caller.sees, move |view: View<'_>, _| view.lease(id).cloned()).await?;
+            let now = now.ok_or_else(|| RpcError::no_lease(id))?;
+            active(&now, caller)?;
             let (lease, principal) = (&job.lease, &lease.spec.principal);
             tracing::info!(%lease, token, %principal, pool = job.pool, "signed a certificate");
             Ok(answer(certificate, &job))

@@ -7,6 +7,7 @@
 #[cfg(feature = "cli")]
 mod canary;
 mod forwarded;
+mod frames;
 mod golden;
 mod listing;
 mod rules;
@@ -92,7 +93,7 @@ struct Server {
     lease: LeaseServiceClient<Channel>,
     admin: AdminServiceClient<Channel>,
     trust: TrustServiceClient<Channel>,
-    _server: TestServer,
+    server: TestServer,
 }
 
 impl Server {
@@ -101,7 +102,7 @@ impl Server {
         let lease = LeaseServiceClient::connect(address.clone()).await.unwrap();
         let admin = AdminServiceClient::connect(address.clone()).await.unwrap();
         let trust = TrustServiceClient::connect(address).await.unwrap();
-        Self { lease, admin, trust, _server: server }
+        Self { lease, admin, trust, server }
     }
 }
 

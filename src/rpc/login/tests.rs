@@ -6,13 +6,14 @@ use crate::rpc::testing::{Broker, broker};
 use crate::rpc::tests::{active, wanted};
 use async_trait::async_trait;
 use std::sync::{Arc, Mutex};
+use tokio::sync::Notify;
 use tonic_types::StatusExt;
 use wharfinger_adapter::Failure;
 use wharfinger_adapter::login::{Certificate, CertificateSource, LoginJob};
 
 /// Signs nothing: it keeps what it was asked, and answers as the key says.
 #[derive(Clone, Default)]
-struct Source(Arc<Mutex<Vec<LoginJob>>>);
+struct Source(Arc<Mutex<Vec<LoginJob>>>, Arc<Notify>);
 
 #[async_trait]
 impl CertificateSource for Source {
@@ -22,6 +23,10 @@ impl CertificateSource for Source {
             "refuse" => Err(Failure::request("KEY_REFUSED", "this key is bad")),
             "fail" => Err(Failure::configuration("CA_UNUSABLE", "/etc/ca: MARKED")),
             "hang" => std::future::pending().await,
+            "slow" => {
+                self.1.notified().await;
+                Ok(Certificate { text: "signed".into(), valid_before: job.now + 100 })
+            }
             _ => Ok(Certificate { text: "signed".into(), valid_before: job.now + 100 }),
         }
     }
@@ -69,6 +74,32 @@ async fn a_holder_gets_a_certificate_for_its_own_lease_while_it_is_active() {
     assert_eq!(reason(&client.login(&lease.id, "key").await.unwrap_err()), "LEASE_ENDED");
     assert_eq!(reason(&client.login("lse_00000000000000000000000000", "key").await.unwrap_err()), "UNKNOWN_LEASE");
     assert_eq!(source.0.lock().unwrap().len(), 1, "nothing is signed for those");
+}
+
+/// N137.
+#[tokio::test]
+async fn a_lease_that_ends_while_its_certificate_is_signed_gets_none() {
+    let (_broker, client, source) = signing().await;
+    for (ends, number) in [(false, 1), (true, 2)] {
+        let lease = active(&client, if ends { "ends" } else { "stays" }).await;
+        let login = client.login(&lease.id, "slow");
+        let meanwhile = async {
+            while source.0.lock().unwrap().len() < number {
+                tokio::task::yield_now().await;
+            }
+            if ends {
+                client.release(&lease.id, pb::Outcome::Ok, "").await.unwrap();
+            }
+            source.1.notify_one();
+        };
+        let (answer, ()) = tokio::join!(login, meanwhile);
+        if ends {
+            assert_eq!(reason(&answer.unwrap_err()), "LEASE_ENDED");
+        } else {
+            assert_eq!(answer.unwrap().certificate, "signed");
+            client.release(&lease.id, pb::Outcome::Ok, "").await.unwrap();
+        }
+    }
 }
 
 #[tokio::test]

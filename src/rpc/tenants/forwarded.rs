@@ -58,7 +58,7 @@ async fn send_by(mut channel: Channel, headers: &[(&str, &str)], body: Vec<u8>) 
 #[tokio::test]
 async fn a_forwarded_call_is_believed_for_its_key_path_identity_time_and_message() {
     let (world, bearers) = world(1, 4, &[AGENT]).await;
-    let there = format!("http://{}", world.leader._server.address);
+    let there = format!("http://{}", world.leader.server.address);
     let body = framed(&pb::ListRequest::default());
     let identity = passed("agent").encode().unwrap();
     let seal =
@@ -105,7 +105,7 @@ async fn a_forwarded_call_is_believed_for_its_key_path_identity_time_and_message
 #[tokio::test]
 async fn a_call_that_is_sealed_with_the_key_of_the_lead_before_is_tried_again_with_the_next_key() {
     let (world, bearers) = world(1, 4, &[AGENT]).await;
-    let leader = world.leader._server.address;
+    let leader = world.leader.server.address;
     let leads = |key: &str| {
         let address = format!("http://{leader}").into();
         Some(engine::LeaderInfo { address, forwarding_key: key.into() })
