@@ -26,6 +26,7 @@ mod failover_hosts;
 mod false_break;
 mod farm;
 mod faults;
+mod first_farm;
 mod followers;
 mod grpcurl;
 mod hand_out;
@@ -61,6 +62,7 @@ mod python;
 mod reach;
 mod rotation;
 mod seed;
+mod signals;
 mod spoilt;
 #[path = "../../adapters/ssh/tests/support/mod.rs"]
 mod sshd;
