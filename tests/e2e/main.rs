@@ -27,6 +27,7 @@ mod false_break;
 mod farm;
 mod faults;
 mod flapping;
+mod first_farm;
 mod followers;
 mod grpcurl;
 mod hand_out;
@@ -62,6 +63,7 @@ mod python;
 mod reach;
 mod rotation;
 mod seed;
+mod signals;
 mod spoilt;
 #[path = "../../adapters/ssh/tests/support/mod.rs"]
 mod sshd;

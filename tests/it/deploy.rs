@@ -50,6 +50,8 @@ fn exposure(unit: &str, drop_in: Option<&str>) -> Option<u32> {
 fn the_unit_is_a_sandbox() {
     let unit = std::fs::read_to_string(root().join("deploy/wharfinger.service")).unwrap();
     let local = std::fs::read_to_string(root().join("deploy/wharfinger-local.conf")).unwrap();
+    // N161: what the server remembers is in no core dump.
+    assert!(unit.lines().any(|line| line == "LimitCORE=0"));
     let Some(alone) = need(Need::Systemd, exposure(&unit, None)) else { return };
     assert!(alone <= 16, "{alone} tenths");
     let opened = exposure(&unit, Some(&local)).unwrap();

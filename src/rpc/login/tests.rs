@@ -76,7 +76,7 @@ async fn a_holder_gets_a_certificate_for_its_own_lease_while_it_is_active() {
     assert_eq!(source.0.lock().unwrap().len(), 1, "nothing is signed for those");
 }
 
-/// N137.
+/// N137: the lease is looked at again after the signature.
 #[tokio::test]
 async fn a_lease_that_ends_while_its_certificate_is_signed_gets_none() {
     let (_broker, client, source) = signing().await;

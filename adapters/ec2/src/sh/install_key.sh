@@ -1,5 +1,6 @@
 # Asks an instance to use its own host key, and waits for it at most ten seconds.
 #
+# Arguments: none.
 # Reads:     /run/wharfinger-boot/done. $WHARFINGER_ROOT stands for / on hosts outside of EC2.
 # Writes:    /run/wharfinger/rekey
 # Exits:     0, the key is installed; 1, not yet.
