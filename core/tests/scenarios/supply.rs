@@ -157,6 +157,7 @@ fn a_host_at_risk_is_second_choice_and_breaks_nothing() {
 
 /// How long the core takes for a lease and its release where each leaves the pool short of its minimum, and for a look at the
 /// pool; the shortest of some.
+#[expect(clippy::disallowed_methods, reason = "it measures what the core takes")]
 fn step_and_look(machines: u32) -> (Duration, Duration) {
     let names: Vec<String> = (0..machines).map(|n| format!("h{n}")).collect();
     let names: Vec<&str> = names.iter().map(String::as_str).collect();
