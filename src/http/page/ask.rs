@@ -16,6 +16,8 @@ use pb::ResourceState as State;
 const SEARCHED: usize = 20;
 /// Maximum number of entries of a story.
 const STORY: i32 = 200;
+/// Maximum number of leases of a work whose resources are looked up in the audit trail.
+const NAMED: usize = 25;
 /// Maximum number of steps along a chain of replacements, in one direction.
 const CHAIN: usize = 8;
 
@@ -209,7 +211,30 @@ impl Ask<'_> {
             ..pb::ListRequest::default()
         };
         let page = self.inside.list(self.caller, request).await?;
-        Ok(view::Leases { filter: filter.clone(), list: page.leases, next: page.next_page_token })
+        let mut list = page.leases;
+        if !filter.work.is_empty() {
+            self.name_resources(&mut list).await?;
+        }
+        Ok(view::Leases { filter: filter.clone(), list, next: page.next_page_token })
+    }
+
+    /// Fills in the resource of each lease that has ended and left its slot, from the audit trail; of the last ones alone.
+    async fn name_resources(self, list: &mut [pb::Lease]) -> Answer<()> {
+        let left = list.iter_mut().rev().filter(|lease| lease.resource_id.is_empty() && lease.ended_at.is_some());
+        for lease in left.take(NAMED) {
+            let request = pb::EventsRequest {
+                lease_id: lease.id.clone(),
+                newest_first: true,
+                page_size: 20,
+                min_revision: self.since,
+                ..pb::EventsRequest::default()
+            };
+            // Without the role for the trail the place stays empty.
+            let Some(told) = allowed(self.inside.events(self.caller, request).await)? else { return Ok(()) };
+            let on = told.events.into_iter().find(|event| event.kind == "lease.active");
+            lease.resource_id = on.map(|event| event.resource_id).unwrap_or_default();
+        }
+        Ok(())
     }
 
     async fn one_lease(self, id: &str) -> Answer<view::OneLease> {

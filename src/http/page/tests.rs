@@ -306,6 +306,27 @@ async fn a_person_signs_in_with_a_token_that_stays_at_the_server() {
 }
 
 #[tokio::test]
+async fn a_work_has_a_screen_that_says_where_it_failed_and_where_it_passed() {
+    let broker = broker(1, 1).await;
+    let world = page_of(&broker.handle, AnswerSources::default());
+    let client = broker.client().await;
+    let mut resource = String::new();
+    for (n, outcome) in [pb::Outcome::Ok, pb::Outcome::Failed].into_iter().enumerate() {
+        let lease = client.lease(request(n, "w", "p")).await.unwrap().lease.unwrap();
+        resource.clone_from(&lease.resource_id);
+        client.release(&lease.id, outcome, "").await.unwrap();
+    }
+    client.lease(pb::LeaseRequest { work: "other".into(), ..request(2, "w", "p") }).await.unwrap();
+    let page = world.get("/leases?work=w").await.text;
+    assert!(page.contains(&format!("on-{resource}")), "{resource} is not in {page}");
+    let tally = page.split_once(&format!("id=\"on-{resource}\"")).unwrap().1.split_once("</tr>").unwrap().0;
+    for (column, number) in [("Passed", 1), ("Failed", 1), ("Other ends", 0)] {
+        let cell = format!("data-label=\"{column}\"><div>{number}</div>");
+        assert!(tally.contains(&cell), "{cell} is not in {tally}");
+    }
+}
+
+#[tokio::test]
 async fn a_configuration_that_was_refused_is_said_on_each_screen_until_one_is_taken_over() {
     let broker = broker(1, 1).await;
     let sources = AnswerSources::default();
