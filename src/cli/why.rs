@@ -68,7 +68,8 @@ pub(crate) async fn why(context: &Context, args: WhyArgs) -> Result<Exit, Failur
     if !waiting.is_empty() {
         waits(context, &client, &waiting).await?;
     }
-    let link = context.link(&client, |page| if waiting.is_empty() { page.resource(&resource) } else { page.lease(&waiting) });
+    let link =
+        context.link(&client, |page| if waiting.is_empty() { page.resource(&resource) } else { page.lease(&waiting) });
     if let Some(link) = link.await {
         ui.out(&format!("on the page: {link}"))?;
     }

@@ -27,8 +27,13 @@ impl Trail {
     async fn new() -> Self {
         let (writer, metrics) = (TrailWriter::new().await, Metrics::new());
         let (handle, store) = (writer.handle.clone(), writer.store.clone());
-        let around =
-            Surroundings { handle, store: store.clone(), told: metrics.told(), links: Links::new(PAGE), keep_events: Millis::secs(86_400) };
+        let around = Surroundings {
+            handle,
+            store: store.clone(),
+            told: metrics.told(),
+            links: Links::new(PAGE),
+            keep_events: Millis::secs(86_400),
+        };
         Self { writer, store, around, metrics }
     }
 

@@ -69,7 +69,11 @@ mod tests {
         status.refused("2 mistakes");
         let second = status.problem().unwrap();
         assert_eq!((second.since, &*second.why), (first.since, "2 mistakes"));
-        assert_eq!((&*status.digest(), status.page().page()), ("aa", Some("https://a.example")), "the text before stays");
+        assert_eq!(
+            (&*status.digest(), status.page().page()),
+            ("aa", Some("https://a.example")),
+            "the text before stays"
+        );
         status.taken("bb", Links::default());
         assert_eq!((status.digest(), status.problem()), ("bb".to_owned(), None));
     }

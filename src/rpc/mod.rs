@@ -25,12 +25,12 @@ mod about;
 mod admin;
 mod allow;
 mod audit;
+mod configuration;
 mod connection;
 mod context;
 mod convert;
 mod count;
 mod credentials;
-mod configuration;
 mod forward;
 mod forward_auth;
 #[cfg(any(test, fuzzing))]
@@ -59,10 +59,10 @@ mod validate;
 mod watch;
 
 pub use about::API_MINOR;
+pub use configuration::{ConfigurationStatus, RefusedConfiguration};
 pub use connection::Port;
 pub use context::{AnswerSources, WeatherSource};
 pub use credentials::{CredentialSources, PoolCredentials};
-pub use configuration::{ConfigurationStatus, RefusedConfiguration};
 pub use inside::{Inside, InsideCaller, InsideError, RefusalKind, Standing};
 pub use judge::{Call, judge};
 pub use limits::RpcLimits;

@@ -74,7 +74,7 @@ fn a_meta_the_same_seed_twice_gives_the_same_trace() {
 #[test]
 fn the_invariants_hold_whatever_happens() {
     let counts = all_hold(Worlds::One, "the_invariants", 300);
-    // What never happens proves nothing.
+    // An event that never happens proves nothing.
     assert!(number("SIM_SEEDS").is_some() || counts.is_empty() || counts["rests of machines"] > 30, "{counts:?}");
 }
 

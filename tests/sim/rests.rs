@@ -26,7 +26,7 @@ pub(crate) fn doomed(now: Timestamp, core: &Core) -> Vec<(ResourceId, Input)> {
     core.resources(None).filter(of).map(told).collect()
 }
 
-/// What the oracle knows of the losses of each machine, by its own count.
+/// The losses of each machine, by the oracle's own count.
 #[derive(Default)]
 pub(crate) struct Rests {
     machines: BTreeMap<MachineKey, Arc<Machine>>,

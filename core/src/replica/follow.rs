@@ -36,16 +36,16 @@ impl Core {
         for row in hosts.into_iter().chain(children) {
             self.follow_resource(row, &mut touched);
         }
-        // A slot may have gone from one to the other: first all leave, then all come.
+        // A slot may have gone from one to the other: first all leave, also those that were forgotten since, then all come.
         let mut waiting: BTreeSet<LeaseId> = BTreeSet::new();
-        for row in &batch.leases {
-            self.leave(row.id, &mut waiting, &mut touched);
+        let changed = batch.leases.iter().map(|row| &row.id);
+        for id in changed.chain(&batch.forgotten_leases) {
+            self.leave(*id, &mut waiting, &mut touched);
         }
         for row in &batch.leases {
             self.come(row, &mut waiting, &mut touched);
         }
         for id in &batch.forgotten_leases {
-            self.leave(*id, &mut waiting, &mut touched);
             self.forget_lease(*id);
         }
         self.enqueue_again(&waiting);

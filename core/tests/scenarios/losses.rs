@@ -93,7 +93,7 @@ fn a_rolling_restart_delays_no_machine() {
 }
 
 #[test]
-fn a_rest_is_told_and_outlives_a_restart_of_the_broker() {
+fn explain_names_a_rest_and_the_rest_outlives_a_restart_of_the_broker() {
     let mut w = one();
     for _ in 0..6 {
         w.pass(Millis::secs(5));
@@ -172,7 +172,7 @@ fn the_word_of_an_operator_ends_a_rest() {
 }
 
 #[test]
-fn what_was_ordered_or_announced_is_no_loss() {
+fn an_ordered_or_announced_end_is_no_loss() {
     let mut w = one();
     for _ in 0..5 {
         w.pass(Millis::secs(5));

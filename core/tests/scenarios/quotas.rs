@@ -4,7 +4,7 @@ use crate::shares::{by, end, farm, of, weight};
 use crate::world::{World, inventory, made_at_will, want, want_by};
 use std::sync::Arc;
 use wharfinger_core::{
-    Input, LeaseId, LeaseRequest, Millis, PoolConfig, RejectionKind, Reply, Scope, Selector, Tenant,
+    Core, Input, LeaseId, LeaseRequest, Limits, Millis, PoolConfig, RejectionKind, Reply, Scope, Selector, Tenant,
 };
 
 fn most(max_slots: u32) -> Tenant {
@@ -31,6 +31,27 @@ fn a_tenant_at_its_quota_waits_beside_free_slots_and_others_do_not() {
     assert_eq!(w.states(&web), ["RELEASED", "ACTIVE", "ACTIVE", "QUEUED"]);
     w.set_tenants(&[("*", weight(1))]);
     assert_eq!(w.state(web[3]), "ACTIVE", "a reload that lifts the quota serves who waited for it");
+}
+
+#[test]
+fn a_follower_that_takes_several_changes_at_once_counts_each_slot_once() {
+    let mut w = World::new(vec![PoolConfig { min_ready: 1, ..inventory("hosts", &["h"]) }]);
+    w.all_works();
+    let first = w.ask(by("web", want("hosts")));
+    w.all_works();
+    let next = w.ask(by("web", want("hosts")));
+    let host = w.on(first);
+    let mut other = Core::follow(w.core.snapshot(), w.pools.clone(), Limits::default(), w.now);
+    end(&mut w, first);
+    w.all_works();
+    assert_eq!(w.states(&[first, next]), ["RELEASED", "ACTIVE"]);
+    // The first lease is forgotten before the follower reads that the next one has its slot.
+    let mut batch = w.last.clone();
+    batch.leases = vec![Arc::new(w.row(next).clone())];
+    batch.resources = vec![Arc::new(w.resource(host).clone())];
+    batch.forgotten_leases = vec![first];
+    other.take_in(&batch);
+    assert_eq!(other.check_invariants(), Ok(()));
 }
 
 #[test]

@@ -180,7 +180,10 @@ async fn each_screen_shows_a_farm_and_no_text_of_others_is_markup() {
     assert!(text(10).await.text.contains(&held.id), "a holder's leases that have ended are listed too");
     assert!(text(15).await.text.contains("lease.broken"));
     let work = text(urls.len() - 1).await.text;
-    assert!(work.contains(&held.id) && work.contains("Results of the work by resource") && work.contains("Other ends"), "{work}");
+    assert!(
+        work.contains(&held.id) && work.contains("Results of the work by resource") && work.contains("Other ends"),
+        "{work}"
+    );
     let other = world.get("/leases?work=another").await.text;
     assert!(!other.contains(&held.id) && other.contains("None."), "{other}");
 }
@@ -327,7 +330,7 @@ async fn a_work_has_a_screen_that_says_where_it_failed_and_where_it_passed() {
 }
 
 #[tokio::test]
-async fn a_configuration_that_was_refused_is_said_on_each_screen_until_one_is_taken_over() {
+async fn each_screen_names_a_refused_configuration_until_one_is_taken_over() {
     let broker = broker(1, 1).await;
     let sources = AnswerSources::default();
     let status = sources.configuration.clone();

@@ -97,7 +97,10 @@ pub(crate) fn role(standing: &Standing) -> String {
 
 /// The report of a configuration that was refused; empty for none.
 pub(crate) fn configuration(standing: &Standing) -> String {
-    standing.refused.as_ref().map_or_else(String::new, |refused| format!("The configuration before stays: {}", visible(&refused.why)))
+    standing
+        .refused
+        .as_ref()
+        .map_or_else(String::new, |refused| format!("The configuration before stays: {}", visible(&refused.why)))
 }
 
 /// The whole page around a screen.

@@ -164,10 +164,8 @@ mod tests {
             lease("res_b", pb::LeaseState::Active, pb::Outcome::Unspecified),
             lease("", pb::LeaseState::Queued, pb::Outcome::Unspecified),
         ];
-        let expected = [
-            ("res_a", Tally { passed: 0, failed: 2, other: 1 }),
-            ("res_b", Tally { passed: 1, failed: 0, other: 1 }),
-        ];
+        let expected =
+            [("res_a", Tally { passed: 0, failed: 2, other: 1 }), ("res_b", Tally { passed: 1, failed: 0, other: 1 })];
         assert_eq!(tallies(&list), expected.into());
     }
 }
