@@ -21,7 +21,7 @@ pub mod hooks;
 #[cfg(feature = "server")]
 pub mod http;
 #[cfg(any(feature = "server", feature = "agent"))]
-mod links;
+pub mod links;
 #[cfg(any(feature = "server", feature = "top"))]
 mod overview;
 #[cfg(feature = "server")]
