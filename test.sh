@@ -333,7 +333,7 @@ run_pytest() {
 }
 
 # Programs that a part needs beside Rust. openssh-server: the hosts. nftables and iproute2: lost packets, a link that is down.
-# gpg-agent: a process that its user cannot read. rsync, sudo: logins of holders. busybox: another /bin/sh. nodejs, bats, jq, make, procps: CI products. faketime: a host whose clock is wild. systemd, dbus-user-session: a user's service manager. openssl: certificates of a database and of a remote.
+# gpg-agent: a process that its user cannot read. rsync, sudo: logins of holders. busybox: another /bin/sh. nodejs, bats, jq, make, procps: CI products. faketime: a host whose clock is wild, an index that git wrote tomorrow. systemd, dbus-user-session: a user's service manager. openssl: certificates of a database and of a remote.
 install_for() {
   [ "$1" = lint ] || need_packages gcc:gcc || return 1
   [ "$1" = lint ] || need_nextest || return 1
@@ -344,6 +344,7 @@ install_for() {
   [ "$1" != local ] || need_packages systemd:/usr/bin/busctl || return 1
   [ "$1" != ssh ] || need_packages gpg-agent:gpg-agent rsync:rsync sudo:sudo || return 1
   case $1 in copies | e2e) need_packages git-lfs:git-lfs openssl:openssl || return 1 ;; esac
+  case $1 in ssh | copies | e2e) need_packages faketime:faketime || return 1 ;; esac
   case $1 in server | e2e) need_postgresql && need_packages openssl:openssl && need_venv || return 1 ;; esac
   [ "$1" != server ] || need_packages systemd:systemd-analyze || return 1
   [ "$1" != e2e ] || need_prometheus || return 1
@@ -352,7 +353,7 @@ install_for() {
   [ "$1" != packages ] || need_packages debootstrap:/usr/sbin/debootstrap lintian:lintian dpkg-dev:dpkg-shlibdeps groff-base:groff binutils:strip || return 1
   [ "$1" != clients ] || { need_clients && need_typescript; } || return 1
   [ "$1" != e2e ] || { need_packages chromium:chromium chromium-driver:chromedriver tmux:tmux && need_axe; } || return 1
-  [ "$1" != e2e ] || need_packages faketime:faketime systemd:/usr/bin/busctl dbus-user-session:/usr/lib/systemd/user/dbus.socket || return 1
+  [ "$1" != e2e ] || need_packages systemd:/usr/bin/busctl dbus-user-session:/usr/lib/systemd/user/dbus.socket || return 1
 }
 
 total_passed=0 total_failed=0 total_skipped=0

@@ -166,7 +166,9 @@ impl<'a> Look<'a> {
         let mut slots = Vec::new();
         for row in self.resources.values().filter(|row| self.leasable(row)) {
             let Some(pool) = self.pool(&row.pool) else { continue };
-            let free = row.slots.saturating_sub(held.get(&row.id).copied().unwrap_or(0));
+            // One on trial has one slot until work went well on it.
+            let most = if row.evidence.trial.is_some() { 1 } else { row.slots };
+            let free = most.saturating_sub(held.get(&row.id).copied().unwrap_or(0));
             slots.extend((0..free).map(|_| Slot { pool, row: Some(row), item: None }));
         }
         slots

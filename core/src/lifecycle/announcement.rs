@@ -5,6 +5,7 @@ use crate::{AtRisk, Core, EventKind, Link, Notice, Reason, ResourceId, ResourceS
 use alloc::collections::BTreeMap;
 use alloc::format;
 use alloc::sync::Arc;
+use alloc::vec::Vec;
 
 impl Core {
     /// It may be taken away: nothing is broken, and others are preferred.
@@ -15,8 +16,18 @@ impl Core {
         }
         let (source, detail) = (notice.source.clone(), notice.detail.clone());
         self.edit_resource(id, |row| row.at_risk = Some(AtRisk { source, detail }));
+        self.risk_changed(id);
         let text = format!("{} ({})", notice.detail, notice.source);
         self.own_event(EventKind::ResourceAtRisk, Subject::Resource(id), text);
+    }
+
+    /// Requests in the queue shun what is at risk where another resource can come, and take it again afterwards: those for the
+    /// resource, and for the copies on it.
+    fn risk_changed(&mut self, id: ResourceId) {
+        let below = self.children(id);
+        let pools = [id].into_iter().chain(below).filter_map(|id| self.resource(id).map(|row| row.pool.clone()));
+        let pools: Vec<Arc<str>> = pools.collect();
+        self.mark_all_dirty(pools);
     }
 
     /// A source announced the end of a resource: holders are notified at once, there are no new leases, and it ends
@@ -42,6 +53,7 @@ impl Core {
         let Some(row) = self.resource(id).cloned() else { return };
         if row.at_risk.as_ref().is_some_and(|risk| risk.source == *source) {
             self.edit_resource(id, |row| row.at_risk = None);
+            self.risk_changed(id);
             self.own_event(EventKind::ResourceAtRiskNoMore, Subject::Resource(id), &*link.detail);
         }
         let mut announced = row.announced.clone();

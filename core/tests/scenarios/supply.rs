@@ -155,6 +155,20 @@ fn a_host_at_risk_is_second_choice_and_breaks_nothing() {
     assert_eq!(w.resource(risky).at_risk, None);
 }
 
+/// Another host is being made for the request, which takes long: the free slot of the host that is at risk no more is its.
+#[test]
+fn a_request_that_shunned_a_host_takes_it_once_it_is_at_risk_no_more() {
+    let mut w = World::new(vec![PoolConfig { slots: 2, ..inventory("hosts", &["h1", "h2"]) }]);
+    let first = w.lease("hosts");
+    w.all_works();
+    let risky = w.on(first);
+    w.notice(risky, NoticeKind::AtRisk);
+    let second = w.lease("hosts");
+    assert_eq!(w.state(second), "QUEUED");
+    w.notice(risky, NoticeKind::Cancelled);
+    assert_eq!((w.state(second), w.on(second)), ("ACTIVE", risky));
+}
+
 /// How long the core takes for a lease and its release where each leaves the pool short of its minimum, and for a look at the
 /// pool; the shortest of some.
 #[expect(clippy::disallowed_methods, reason = "it measures what the core takes")]

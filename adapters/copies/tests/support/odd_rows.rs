@@ -3,6 +3,9 @@
 use super::rows::Ends::{Mended, Recycled, Repaired};
 use super::rows::Row;
 
+/// The one state that faketime makes.
+pub(crate) const NEEDS_FAKETIME: &str = "an index that was written tomorrow";
+
 /// Other settings of git for a repository.
 pub(crate) const GIT: &[Row] = &[
     (
@@ -28,7 +31,7 @@ pub(crate) const GIT: &[Row] = &[
         Mended,
     ),
     (
-        "an index that was written tomorrow",
+        NEEDS_FAKETIME,
         "printf 'edoc\\n' >src/main.c; faketime '2099-01-01 00:00:00' git add src/main.c; printf 'code\\n' >src/main.c; printf 'edoc\\n' >src/main.c; touch -d '2000-01-01' src/main.c",
         Mended,
     ),

@@ -235,9 +235,16 @@ impl Sshd {
         if let Some(child) = &self.child {
             self.signal("STOP", &[child.id()]);
         }
-        self.signal("KILL", &self.processes());
+        let killed = self.processes();
+        self.signal("KILL", &killed);
         if let Some(mut child) = self.child.take() {
             let _ = child.wait();
+        }
+        // The one that listens may be below the child. Its socket takes connections until it has ended.
+        let begun = Instant::now();
+        while killed.iter().any(|pid| is_sshd(*pid) && !is_zombie(*pid)) {
+            assert!(begun.elapsed() < PATIENCE, "sshd does not end: {killed:?}");
+            std::thread::sleep(Duration::from_millis(5));
         }
     }
 
@@ -318,6 +325,12 @@ fn children(parent: u32) -> Vec<u32> {
     let path = format!("/proc/{parent}/task/{parent}/children");
     let text = std::fs::read_to_string(path).unwrap_or_default();
     text.split_whitespace().filter_map(|pid| pid.parse().ok()).collect()
+}
+
+/// Whether a process has ended, and its files are closed.
+fn is_zombie(pid: u32) -> bool {
+    let stat = std::fs::read_to_string(format!("/proc/{pid}/stat")).unwrap_or_default();
+    stat.rsplit(") ").next().is_none_or(|rest| rest.starts_with('Z') || rest.starts_with('X'))
 }
 
 fn is_sshd(pid: u32) -> bool {
