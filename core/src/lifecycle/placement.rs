@@ -124,8 +124,12 @@ impl Core {
             let Some(class) = self.queue().class(*id) else { continue };
             let within = |party: &Party| self.quota_left(party).is_none_or(|left| class.key.len() as u64 <= left);
             let lanes = class.lanes.iter().filter(|((party, _), _)| within(party));
-            let all =
-                lanes.flat_map(|((party, priority), lane)| lane.keys().map(move |seq| (party, (*priority, *seq))));
+            // Those that were looked at in their turn have their claims.
+            let looked = round.looked.get(id).map(|looked| looked.lanes.clone()).unwrap_or_default();
+            let all = lanes.flat_map(|(name, lane)| {
+                let seen = looked.get(name).copied().unwrap_or(0);
+                lane.keys().skip(seen).map(move |seq| (&name.0, (name.1, *seq)))
+            });
             for (party, place) in all {
                 let at = Stand { class: *id, key: class.key.clone(), place, party: party.clone() };
                 self.look(round, &at);

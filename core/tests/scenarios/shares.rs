@@ -3,7 +3,8 @@
 use crate::world::{World, copies, inventory, made_at_will, want, want_by};
 use std::sync::Arc;
 use wharfinger_core::{
-    Caller, DoubtPolicy, LeaseId, LeaseRequest, Millis, Outcome, PoolConfig, Scope, Selector, Tenant, Traits,
+    Caller, DoubtPolicy, LeaseId, LeaseRequest, Millis, NoticeKind, Outcome, PoolConfig, Scope, Selector, Tenant,
+    Traits,
 };
 
 pub(crate) fn of(tenant: &str) -> Caller {
@@ -310,4 +311,24 @@ fn a_request_that_is_refused_at_once_leaves_the_patience_of_others() {
     end(&mut w, waits[0]);
     assert_eq!(w.state(waits[1]), "ACTIVE", "no one was before the first by patience: that of its tenant goes on");
     assert_eq!(w.state(other), "QUEUED");
+}
+
+/// The group is looked at before the last free slot is gone. It shuns that slot, so that requests behind it count as well.
+#[test]
+fn a_request_that_was_looked_at_is_made_for_once() {
+    let linux = |pool: PoolConfig| PoolConfig { labels: [("os".into(), "linux".into())].into(), ..pool };
+    let mut w = World::new(vec![
+        linux(PoolConfig { slots: 2, ..inventory("hosts", &["h1"]) }),
+        linux(made_at_will("boats", 6)),
+    ]);
+    let first = w.ask(by("web", want("hosts")));
+    w.all_works();
+    w.notice(w.on(first), NoticeKind::AtRisk);
+    let any = Selector { labels: [("os".into(), "linux".into())].into(), ..Selector::default() };
+    let group = w.ask(LeaseRequest { priority: 1, ..by("web", want_by(any, 2)) });
+    let made = |w: &World| w.core.resources(None).filter(|row| &*row.pool == "boats").count();
+    assert_eq!((w.state(group), made(&w)), ("QUEUED", 2));
+    let other = w.ask(by("mobile", want("hosts")));
+    assert_eq!((w.state(other), w.on(other)), ("ACTIVE", w.on(first)), "no other host can come for it");
+    assert_eq!((w.state(group), made(&w)), ("QUEUED", 2));
 }
