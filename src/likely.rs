@@ -14,10 +14,12 @@ pub(crate) fn range(start: &pb::LikelyStart) -> String {
         _ => (3_600, "h"),
     };
     let (first, last) = (from / size, to / size + i64::from(to % size > 0 || to == 0));
-    match first {
-        0 if from < 5 || size > 1 => format!("within {last} {unit}"),
-        _ if first == last => format!("in {last} {unit}"),
-        _ => format!("in {first} to {last} {unit}"),
+    if first == last {
+        format!("in {last} {unit}")
+    } else if first == 0 || from < 5 {
+        format!("within {last} {unit}")
+    } else {
+        format!("in {first} to {last} {unit}")
     }
 }
 

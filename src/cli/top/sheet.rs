@@ -11,7 +11,6 @@ use crate::overview::{
 };
 use crate::pb;
 use pb::ResourceState as State;
-use std::collections::BTreeMap;
 
 /// A part of a line.
 #[derive(Clone, Debug, PartialEq, Eq)]

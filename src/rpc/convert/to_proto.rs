@@ -6,8 +6,9 @@ use std::collections::HashMap;
 use std::sync::Arc;
 use wharfinger_core::{
     BrakeView, CauseChain, Cordon, Ended, Explanation, FailReason, Fault, Finding, Hold, ItemView, Lease, LeaseState,
-    Losses, Millis, Order, Outcome, PoolCounters, PoolView, Provenance, Reading, ResourceState, Revision, Scope,
-    SeenResource, Selector, Subject, TenantView, Texts, Timestamp, WorkFailure,
+    LikelyStart, Losses, Millis, NoStart, Order, Outcome, PoolCounters, PoolView, Provenance, QueueClass, QueueRow,
+    Reading, ResourceState, Revision, Scope, SeenResource, Selector, Subject, TenantView, Texts, Timestamp,
+    WorkFailure,
 };
 
 /// A tenant.
@@ -360,7 +361,7 @@ pub(crate) fn explanation(told: pb::Lease, why: Explanation, history: Vec<pb::Ev
 pub(crate) fn likely_start(start: &Result<LikelyStart, NoStart>) -> (Option<pb::LikelyStart>, String) {
     match start {
         Ok(start) => {
-            let (earliest, latest) = (Some(duration(start.earliest)), Some(duration(start.latest)));
+            let (earliest, latest) = (Some(span(start.earliest)), Some(span(start.latest)));
             (Some(pb::LikelyStart { earliest, latest, basis: start.basis() }), String::new())
         }
         Err(why) => (None, why.as_str().to_owned()),
@@ -378,7 +379,7 @@ pub(crate) fn queued_request(row: &QueueRow, class: usize, scope: &Scope, clock:
     pb::QueuedRequest {
         class_index: i32::try_from(class).unwrap_or(i32::MAX),
         position: int(row.position),
-        lease: Some(tell_lease(&row.lease, scope, clock)),
+        lease: Some(lease(&row.lease, scope, clock)),
         leases: int(row.leases),
         likely_start,
         no_likely_start,
