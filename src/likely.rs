@@ -39,7 +39,7 @@ pub(crate) fn unknown(code: &str) -> Cow<'_, str> {
     })
 }
 
-/// Both in one text; empty for a request of which neither is said.
+/// Both in one text; empty for a request that has neither.
 pub(crate) fn said(start: Option<&pb::LikelyStart>, code: &str) -> String {
     match (start, code) {
         (Some(start), _) => format!("{} ({})", range(start), start.basis),
@@ -58,7 +58,7 @@ mod tests {
     }
 
     #[test]
-    fn a_range_is_said_in_the_unit_of_its_end() {
+    fn a_range_has_the_unit_of_its_end() {
         for (from, to, text) in [
             (0, 0, "within 1 s"),
             (2, 40, "within 40 s"),

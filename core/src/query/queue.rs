@@ -28,7 +28,7 @@ const CLASSES: usize = 10;
 #[derive(Clone, Debug)]
 pub struct QueueClass {
     key: ClassKey,
-    /// What they want, in words.
+    /// Their wants, in words.
     pub wants: String,
     /// Number of the requests, of all tenants.
     pub requests: u32,
@@ -360,7 +360,7 @@ fn is_for(core: &Core, pool: &crate::state::tables::Pool, want: &Want) -> bool {
     want.pools().is_none_or(|names| names.contains(&pool.config.name)) && core.could_serve(pool, want)
 }
 
-/// What the requests of a class want, in words.
+/// The wants of the requests of a class, in words.
 fn wants(key: &ClassKey) -> String {
     let mut kinds: BTreeMap<&Want, u32> = BTreeMap::new();
     for want in key.iter() {

@@ -76,7 +76,7 @@ stable_texts! {
     }
 }
 
-/// What is known of the slots that a class may get.
+/// The knowledge of the slots that a class may get.
 pub(crate) struct Outlook<'c> {
     pools: Vec<&'c Pool>,
     forecast: Forecast,
@@ -167,7 +167,7 @@ impl Core {
         rows.iter().map(start).collect()
     }
 
-    /// What is known of the slots that the requests of a class may get.
+    /// The knowledge of the slots that the requests of a class may get.
     pub(crate) fn outlook(&self, key: &ClassKey, now: Timestamp) -> Result<Outlook<'_>, NoStart> {
         let Some((want, others)) = key.split_first() else { return Err(NoStart::Never) };
         if !self.unmet(key, Extent::Configured).is_empty() {

@@ -46,7 +46,7 @@ fn note<T>(kept: &mut VecDeque<T>, most: usize, one: T) {
     kept.push_back(one);
 }
 
-/// What a state of a lease says about a time that begins with it.
+/// A time that begins with a state of a lease.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub(crate) enum Begun {
     Active(Timestamp),

@@ -105,7 +105,7 @@ fn a_page_goes_on_after_a_request_that_left_the_queue_meanwhile() {
     let served = *order.iter().find(|id| w.state(**id) == "ACTIVE").unwrap();
     let rest: Vec<LeaseId> = all(&w, None, &Scope::All, 100).into_iter().map(|row| row.0).collect();
     assert_eq!((rest.len(), after(&w, served)), (4, rest));
-    // Who does not see the lease cannot begin there.
+    // A reader who does not see the lease cannot begin there.
     let stranger = Scope::Tenant(Arc::from("desk"));
     assert!(w.core.view(&stranger).queue_place(order[3]).is_none());
     assert!(w.core.view(&Scope::All).queue_place(LeaseId::new(7)).is_none());

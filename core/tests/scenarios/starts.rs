@@ -36,7 +36,7 @@ fn known(machines: usize) -> World {
 }
 
 #[test]
-fn what_always_takes_ten_minutes_ends_ten_minutes_after_its_begin() {
+fn a_lease_of_a_kind_that_always_takes_ten_minutes_ends_after_ten() {
     let mut w = known(1);
     let active = ask(&mut w);
     w.pass(Millis(4 * MINUTE.0));
@@ -56,7 +56,7 @@ fn what_always_takes_ten_minutes_ends_ten_minutes_after_its_begin() {
 }
 
 #[test]
-fn nothing_is_said_before_enough_leases_have_ended_unless_their_holders_said_it() {
+fn no_start_is_known_before_enough_leases_have_ended_unless_their_holders_expect_an_end() {
     let mut w = farm(1);
     let request = LeaseRequest { expected: Some(Millis(30 * MINUTE.0)), ..want("hosts") };
     let busy = w.ask(by("web", request));
@@ -97,7 +97,7 @@ fn those_of_others_who_may_want_the_same_widen_the_range() {
     ask(&mut w);
     let large = w.ask(by("web", want_by(Selector { labels: [].into(), ..Selector::default() }, 1)));
     let own = ask(&mut w);
-    // What wants anything takes what wants the pool, so it is before it for sure.
+    // A request for anything takes a slot of the pool, so it is before one for the pool for sure.
     assert!(minutes(&w, own).0 >= 18, "{:?}", minutes(&w, own));
     assert!(minutes(&w, large).1 <= 11);
     let mut w = World::new(vec![PoolConfig { min_ready: 2, ..labelled() }]);
@@ -131,7 +131,7 @@ fn labelled() -> PoolConfig {
 }
 
 #[test]
-fn what_is_being_made_counts_by_how_long_makings_took() {
+fn a_resource_that_is_being_made_counts_by_how_long_makings_took() {
     let pool = PoolConfig { idle: Some(Millis::secs(1)), ..made_at_will("hosts", 1) };
     let mut w = World::new(vec![pool]);
     for _ in 0..5 {
