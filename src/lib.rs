@@ -21,6 +21,8 @@ pub mod hooks;
 #[cfg(feature = "server")]
 pub mod http;
 #[cfg(any(feature = "server", feature = "agent"))]
+mod likely;
+#[cfg(any(feature = "server", feature = "agent"))]
 pub mod links;
 #[cfg(any(feature = "server", feature = "top"))]
 mod overview;

@@ -32,6 +32,12 @@ impl Links {
         self.screen("pools", name)
     }
 
+    /// The queue of a pool; of all with an empty name.
+    pub fn queue(&self, pool: &str) -> Option<String> {
+        let of = if pool.is_empty() { String::new() } else { format!("?pool={}", encoded(pool)) };
+        self.page().map(|page| format!("{page}/queue{of}"))
+    }
+
     fn screen(&self, list: &str, name: &str) -> Option<String> {
         self.page().map(|page| format!("{page}/{list}/{}", encoded(name)))
     }
@@ -56,5 +62,6 @@ mod tests {
     fn without_an_address_there_are_no_links() {
         let none = Links::new("");
         assert_eq!((none.lease("lse_1"), none.resource("res_1"), none.pool("a")), (None, None, None));
+        assert_eq!(none.queue("a"), None);
     }
 }

@@ -515,6 +515,21 @@ impl Client {
         answer.await
     }
 
+    /// Returns a page of the queue.
+    ///
+    /// # Errors
+    /// Any [`ClientError`] but `Resync`.
+    pub async fn list_queue(&self, request: pb::ListQueueRequest) -> Result<pb::ListQueueResponse, ClientError> {
+        let asked = request.min_revision;
+        let answer = self.read(|mut client, timeout, seen| {
+            let request = pb::ListQueueRequest { min_revision: seen.max(asked), ..request.clone() };
+            async move { client.list_queue(limited(request, timeout)).await }
+        });
+        let answer = answer.await?;
+        self.seen.note(answer.revision);
+        Ok(answer)
+    }
+
     /// Returns the history of a lease or a resource, oldest entry first.
     ///
     /// # Errors

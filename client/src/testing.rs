@@ -133,6 +133,13 @@ impl LeaseService for Service {
         Err(Status::unimplemented("not in the script"))
     }
 
+    async fn list_queue(
+        &self,
+        _request: Request<pb::ListQueueRequest>,
+    ) -> Result<Response<pb::ListQueueResponse>, Status> {
+        Err(Status::unimplemented("not in the script"))
+    }
+
     async fn get_server(
         &self,
         _request: Request<pb::GetServerRequest>,

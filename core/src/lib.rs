@@ -99,6 +99,7 @@ mod state;
 
 pub use self::core::Limits;
 pub use self::state::Core;
+pub use self::state::learned::Learned;
 pub use clock::{HybridClock, Reading};
 pub use model::caller::{Caller, Provenance, Scope, Within};
 pub use model::cause::{CauseChain, Link, Reason, Source};
@@ -123,4 +124,7 @@ pub use model::resource::{AtRisk, Hold, Parent, Resource, ResourceState, Stage, 
 pub use model::tenant::{Configuration, Rate, Tenant, Tenants};
 pub use model::time::{Millis, Timestamp};
 pub use model::view::{Blocker, BlockerCode, BrakeView, Explanation, ItemView, PoolCounters, PoolView, TenantView};
-pub use query::{Census, PoolCensus, SeenResource, SlotCensus, StateCensus, View};
+pub use query::{
+    Census, LikelyStart, NoStart, PoolCensus, QueueClass, QueuePage, QueuePlace, QueueRow, SeenResource, SlotCensus,
+    StateCensus, View,
+};

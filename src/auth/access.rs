@@ -28,7 +28,7 @@ pub(crate) fn access(path: &str) -> Option<Access> {
         "/wharfinger.v1.LeaseService/Get" => &[Verb::Get],
         "/wharfinger.v1.LeaseService/List" => &[Verb::List],
         "/wharfinger.v1.LeaseService/Watch" => &[Verb::Watch],
-        "/wharfinger.v1.LeaseService/Explain" => &[Verb::Explain],
+        "/wharfinger.v1.LeaseService/Explain" | "/wharfinger.v1.LeaseService/ListQueue" => &[Verb::Explain],
         // Of a lease and of a resource.
         "/wharfinger.v1.LeaseService/Timeline" => &[Verb::Timeline, Verb::ResourceTimeline],
         "/wharfinger.v1.AdminService/ListPools"

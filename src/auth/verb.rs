@@ -34,7 +34,7 @@ verbs! {
     Get "get" "Reads one lease.",
     List "list" "Lists leases.",
     Watch "watch" "Watches leases.",
-    Explain "explain" "Reads why a lease waits, or how it ended.",
+    Explain "explain" "Reads why a lease waits, or how it ended; lists the queue.",
     Timeline "timeline" "Reads the story of a lease.",
     GetPool "pool.get" "Reads and lists pools; lists tenants.",
     Break "lease.break" "Ends a lease against its holder's will.",

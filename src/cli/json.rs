@@ -378,6 +378,48 @@ impl Json for pb::ExplainResponse {
             "blockers": list(&self.blockers),
             "history": list(&self.history),
             "revision": self.revision,
+            "likely_start": self.likely_start.as_ref().map_or(Value::Null, Json::json),
+            "no_likely_start": some(&self.no_likely_start),
+        })
+    }
+}
+
+impl Json for pb::LikelyStart {
+    fn json(&self) -> Value {
+        json!({
+            "earliest": span(self.earliest.as_ref()),
+            "latest": span(self.latest.as_ref()),
+            "basis": self.basis,
+        })
+    }
+}
+
+impl Json for pb::QueueClass {
+    fn json(&self) -> Value {
+        json!({ "wants": self.wants, "requests": self.requests, "leases": self.leases })
+    }
+}
+
+impl Json for pb::QueuedRequest {
+    fn json(&self) -> Value {
+        json!({
+            "class_index": self.class_index,
+            "position": self.position,
+            "lease": self.lease.as_ref().map_or(Value::Null, Json::json),
+            "leases": self.leases,
+            "likely_start": self.likely_start.as_ref().map_or(Value::Null, Json::json),
+            "no_likely_start": some(&self.no_likely_start),
+        })
+    }
+}
+
+impl Json for pb::ListQueueResponse {
+    fn json(&self) -> Value {
+        json!({
+            "classes": list(&self.classes),
+            "requests": list(&self.requests),
+            "next_page_token": some(&self.next_page_token),
+            "revision": self.revision,
         })
     }
 }
@@ -438,6 +480,10 @@ mod tests {
             ("Selector", keys(pb::Selector::default().json())),
             ("Blocker", keys(pb::Blocker::default().json())),
             ("ExplainResponse", keys(pb::ExplainResponse::default().json())),
+            ("LikelyStart", keys(pb::LikelyStart::default().json())),
+            ("QueueClass", keys(pb::QueueClass::default().json())),
+            ("QueuedRequest", keys(pb::QueuedRequest::default().json())),
+            ("ListQueueResponse", keys(pb::ListQueueResponse::default().json())),
             ("Finding", keys(pb::Finding::default().json())),
             ("WorkFailure", keys(pb::WorkFailure::default().json())),
             ("Brake", keys(pb::Brake::default().json())),

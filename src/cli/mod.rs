@@ -164,6 +164,8 @@ enum Verb {
     Get(read::OneLease),
     /// List leases
     Ls(read::LsArgs),
+    /// List the requests that wait, in the order of service, with their likely starts
+    Queue(read::QueueArgs),
     /// Explain why a lease waits, or how it ended
     Explain(read::OneLease),
     /// Print the story of a lease or a resource, with its hosts and successor
@@ -355,6 +357,7 @@ async fn dispatch(cli: Cli, ui: Ui) -> Result<Exit, Failure> {
         Verb::Watch(args) => watch::watch(context, args).await,
         Verb::Get(args) => read::get(context, args).await,
         Verb::Ls(args) => read::ls(context, args).await,
+        Verb::Queue(args) => read::queue(context, args).await,
         Verb::Explain(args) => read::explain(context, args).await,
         Verb::Why(args) => why::why(context, args).await,
         Verb::Pools => read::pools(context).await,

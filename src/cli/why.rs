@@ -4,7 +4,7 @@ use super::connect::Context;
 use super::error::Failure;
 use super::exit::Exit;
 use super::json::Json;
-use super::read::print_blockers;
+use super::read::{print_blockers, print_start};
 use super::select::{Named, Placed, named, placed};
 use super::{machines, text};
 use crate::client::Client;
@@ -147,6 +147,7 @@ async fn waits(context: &Context, client: &Client, lease: &str) -> Result<(), Fa
     if said.lease.as_ref().is_some_and(|lease| lease.state() == pb::LeaseState::Queued) {
         context.ui.out("")?;
         context.ui.out(&text::one_line(&said.summary))?;
+        print_start(context, &said)?;
         print_blockers(context, &said.blockers)?;
     }
     Ok(())

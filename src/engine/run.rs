@@ -16,7 +16,7 @@ use tokio::sync::mpsc;
 use tokio::task::{JoinHandle, JoinSet};
 use tokio_util::sync::CancellationToken;
 use wharfinger_adapter::{Notice, NoticeSink};
-use wharfinger_core::{Batch, Configuration, Input, Limits, Timestamp};
+use wharfinger_core::{Batch, Configuration, Core, Input, Limits, Timestamp};
 
 /// Maximum number of inputs of one turn: many share an fsync, and none waits long.
 const BATCH: usize = 512;
@@ -114,9 +114,11 @@ pub async fn take_over(
     // Reads all commits from before the lead was won. The store refuses older leaders from then on, so no commit follows.
     let current = handle.refresh().await;
     let Remains { inputs, core, helpers } = follower.remains().await?;
+    let learned = core.as_ref().map(Core::learned).unwrap_or_default();
     let warm = core.filter(|_| current.is_ok()).map(|core| core.snapshot());
     let (forwarding_key, epoch) = (lead.forwarding_key().to_owned(), lead.epoch());
-    let started = Cycle::take_over(store, epoch, warm, (configuration, limits), || Timestamp(wall_ms())).await?;
+    let mut started = Cycle::take_over(store, epoch, warm, (configuration, limits), || Timestamp(wall_ms())).await?;
+    started.0.remember(learned);
     handle.clock().start(started.0.core().now());
     // The hub has the recovered revision before this server calls itself the leader: else a revision that the former leader
     // gave out would be refused as one that never was.

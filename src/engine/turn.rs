@@ -8,7 +8,7 @@ use crate::store::{CommitError, Epoch, Store, StoreError};
 use std::sync::Arc;
 use std::time::Duration;
 use tokio::sync::oneshot;
-use wharfinger_core::{Batch, Configuration, Core, Input, Limits, Reply, Snapshot, Timestamp};
+use wharfinger_core::{Batch, Configuration, Core, Input, Learned, Limits, Reply, Snapshot, Timestamp};
 
 /// The core, the store, and the epoch with which this server writes.
 pub struct Cycle {
@@ -158,8 +158,15 @@ impl Cycle {
     /// [`StoreError::Deposed`] if another server leads: stop. Otherwise the store cannot be read or written: try again later.
     pub async fn recover(&mut self, now: Timestamp) -> Result<Batch, StoreError> {
         let snapshot = self.store.load().await?;
+        let learned = self.core.learned();
         self.core = Core::recover(snapshot, self.configuration.clone(), self.limits.clone(), now);
+        self.core.remember(learned);
         self.commit_recovery().await
+    }
+
+    /// Takes over how long things took lately, as this server has seen it while it followed.
+    pub(crate) fn remember(&mut self, learned: Learned) {
+        self.core.remember(learned);
     }
 
     async fn commit_recovery(&mut self) -> Result<Batch, StoreError> {

@@ -53,12 +53,34 @@ pub(crate) struct Now {
 /// Requests that wait.
 pub(crate) struct Queue {
     pub(crate) pool: String,
-    /// The oldest requests.
-    pub(crate) list: Vec<pb::Lease>,
-    /// There are younger ones.
-    pub(crate) more: bool,
-    /// Explanations of the first of them.
+    /// A page of them. `None`: the roles of the caller do not allow it.
+    pub(crate) page: Option<pb::ListQueueResponse>,
+    /// Why the first request of each class waits; of the first classes alone.
     pub(crate) said: Vec<pb::ExplainResponse>,
+}
+
+impl Queue {
+    /// The requests of each class, with why the first of them waits.
+    pub(crate) fn classes(&self) -> Vec<QueueClass<'_>> {
+        let Some(page) = &self.page else { return Vec::new() };
+        let of = |(n, class)| {
+            let own = |request: &&pb::QueuedRequest| usize::try_from(request.class_index) == Ok(n);
+            let requests: Vec<&pb::QueuedRequest> = page.requests.iter().filter(own).collect();
+            let first = requests.first().and_then(|request| request.lease.as_ref()).map(|lease| &lease.id);
+            let said = self.said.iter().find(|said| said.lease.as_ref().map(|lease| &lease.id) == first);
+            QueueClass { class, requests, said }
+        };
+        page.classes.iter().enumerate().map(of).collect()
+    }
+}
+
+/// A class of the queue.
+pub(crate) struct QueueClass<'q> {
+    pub(crate) class: &'q pb::QueueClass,
+    /// Those of the page, in the order of service.
+    pub(crate) requests: Vec<&'q pb::QueuedRequest>,
+    /// Why the first of them waits.
+    pub(crate) said: Option<&'q pb::ExplainResponse>,
 }
 
 /// The answer, or `None` where the roles of the caller do not allow the question.
@@ -201,13 +223,21 @@ pub(crate) async fn waiting<S: Source>(source: &S, pool: &str, rows: i32) -> Res
     Ok(allowed::<S, _>(source.list(request).await)?.unwrap_or_default())
 }
 
-/// The queue of a pool; of all pools with an empty name.
+/// A page of the queue of a pool; of all pools with an empty name.
 ///
 /// # Errors
 /// The error of a question that failed for another reason than the caller's roles.
-pub(crate) async fn queue<S: Source>(source: &S, pool: &str) -> Result<Queue, S::Error> {
-    let page = waiting(source, pool, ROWS).await?;
-    let said = explained(source, &page.leases, EXPLAINED).await?;
-    let more = !page.next_page_token.is_empty();
-    Ok(Queue { pool: pool.to_owned(), list: page.leases, more, said })
+pub(crate) async fn queue<S: Source>(source: &S, pool: &str, after: &str) -> Result<Queue, S::Error> {
+    let request = pb::ListQueueRequest {
+        pool: pool.to_owned(),
+        page_size: ROWS,
+        page_token: after.to_owned(),
+        ..pb::ListQueueRequest::default()
+    };
+    let page = allowed::<S, _>(source.list_queue(request).await)?;
+    let mut queue = Queue { pool: pool.to_owned(), page, said: Vec::new() };
+    let firsts = queue.classes().into_iter().filter_map(|class| class.requests.first()?.lease.clone());
+    let firsts: Vec<pb::Lease> = firsts.collect();
+    queue.said = explained(source, &firsts, LOOKED_UP).await?;
+    Ok(queue)
 }

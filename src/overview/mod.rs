@@ -12,7 +12,7 @@ mod source;
 pub(crate) use attention::{Concern, Piece, Place, Sign, Struck, attention, roots};
 pub(crate) use foreign::{CLIP, clipped, visible};
 pub(crate) use gather::{
-    LOOK, LOOKED_UP, Now, Queue, ROWS, allowed, found, lease, now, queue, resource, trouble, waiting,
+    LOOK, LOOKED_UP, Now, Queue, QueueClass, ROWS, allowed, found, lease, now, queue, resource, trouble, waiting,
 };
 #[cfg(test)]
 pub(crate) use lanes::Mark;

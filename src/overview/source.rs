@@ -48,6 +48,12 @@ pub(crate) trait Source: Sync {
     /// Calls `LeaseService.List`.
     fn list(&self, request: pb::ListRequest) -> impl Future<Output = Result<pb::ListResponse, Self::Error>> + Send;
 
+    /// Calls `LeaseService.ListQueue`.
+    fn list_queue(
+        &self,
+        request: pb::ListQueueRequest,
+    ) -> impl Future<Output = Result<pb::ListQueueResponse, Self::Error>> + Send;
+
     /// Calls `LeaseService.Explain`.
     fn explain(&self, lease: &str) -> impl Future<Output = Result<pb::ExplainResponse, Self::Error>> + Send;
 }

@@ -49,11 +49,12 @@ const KEPT: [&str; 6] = ["content-type", "te", "grpc-encoding", "grpc-accept-enc
 const TIMEOUT: &str = "grpc-timeout";
 
 /// Methods that each server answers itself. All others go to the server that leads.
-const READS: [&str; 14] = [
+const READS: [&str; 15] = [
     "Watch",
     "Get",
     "List",
     "Explain",
+    "ListQueue",
     "Timeline",
     "GetServer",
     "ListPools",

@@ -34,6 +34,7 @@ calls! {
     pb::ReportRequest: |request, caller| convert::report(request, caller);
     pb::WatchRequest: |request, caller| convert::watch(request, caller);
     pb::ListRequest: |request, _caller| convert::list(request, Scope::All);
+    pb::ListQueueRequest: |request, _caller| convert::list_queue(request);
     pb::TimelineRequest: |request, _caller| convert::timeline(request);
     pb::EventsRequest: |request, _caller| convert::events(request);
     pb::BreakRequest: |request, caller| convert::break_lease(request, caller);

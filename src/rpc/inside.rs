@@ -226,6 +226,7 @@ calls! {
         release: ReleaseRequest => ReleaseResponse,
         list: ListRequest => ListResponse,
         explain: ExplainRequest => ExplainResponse,
+        list_queue: ListQueueRequest => ListQueueResponse,
         timeline: TimelineRequest => TimelineResponse,
         get_server: GetServerRequest => GetServerResponse,
     }

@@ -8,7 +8,7 @@ use crate::rpc::convert::{self, Listing, tell_lease};
 use crate::rpc::principal;
 use crate::rpc::source::scan;
 use crate::rpc::status::{RpcError, refusal};
-use crate::rpc::{about, allow, login, timeline, watch};
+use crate::rpc::{about, allow, login, queue, timeline, watch};
 use crate::store::EventQuery;
 use std::sync::Arc;
 use std::time::Duration;
@@ -142,9 +142,9 @@ impl pb::lease_service_server::LeaseService for LeaseApi {
         let work = async {
             let read = move |view: View<'_>, now| {
                 let (lease, why) = view.lease(id).cloned().zip(view.explain(id, now))?;
-                Some((lease, why, view.revision()))
+                Some((lease, why, view.likely_start(id, now), view.revision()))
             };
-            let (lease, why, to) = self.0.find(&scope, read).await?.ok_or_else(|| RpcError::no_lease(id))?;
+            let (lease, why, start, to) = self.0.find(&scope, read).await?.ok_or_else(|| RpcError::no_lease(id))?;
             // The history ends at the state that the answer shows, also on a server that follows.
             let mut query = EventQuery { lease: Some(id), newest_first: true, limit: HISTORY, ..EventQuery::default() };
             query.to = Some(to);
@@ -153,9 +153,19 @@ impl pb::lease_service_server::LeaseService for LeaseApi {
             let history = events.map(|event| convert::event(event, clock)).collect();
             let mut told = convert::explanation(tell_lease(&lease, &scope, clock), why, history);
             told.revision = to.0;
+            (told.likely_start, told.no_likely_start) = start.as_ref().map(convert::likely_start).unwrap_or_default();
             Ok(told)
         };
         self.0.since(request.get_ref().min_revision, work).await
+    }
+
+    async fn list_queue(
+        &self,
+        request: Request<pb::ListQueueRequest>,
+    ) -> Result<Response<pb::ListQueueResponse>, Status> {
+        let scope = principal::of(&request, Verb::Explain)?.sees;
+        let asked = convert::list_queue(request.get_ref())?;
+        self.0.since(request.get_ref().min_revision, queue::page(&self.0, &scope, asked)).await
     }
 
     async fn timeline(&self, request: Request<pb::TimelineRequest>) -> Result<Response<pb::TimelineResponse>, Status> {

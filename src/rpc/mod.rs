@@ -43,6 +43,7 @@ mod limits;
 mod login;
 mod peers;
 mod principal;
+mod queue;
 mod quota;
 mod server;
 mod source;

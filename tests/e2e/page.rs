@@ -141,6 +141,84 @@ fn verbs_have_a_preview_and_strangers_none_and_each_screen_is_for_everyone() {
     assert!(farm.server.stop().success());
 }
 
+#[test]
+fn the_queue_says_who_waits_in_which_order_and_until_when() {
+    let Some(programs) = need(Need::Chromium, programs()) else { return };
+    if skip("page::the_queue_says_who_waits_in_which_order_and_until_when") {
+        return;
+    }
+    let (farm, page) = farm();
+    let ask = |n: u32, holder: &str| {
+        let request = pb::LeaseRequest {
+            holder: holder.into(),
+            work: format!("nightly-{n}"),
+            selector: Some(pb::Selector { pool: "hosts".into(), ..pb::Selector::default() }),
+            ttl: Some(prost_types::Duration { seconds: 600, nanos: 0 }),
+            expected_duration: Some(prost_types::Duration { seconds: 300 * i64::from(n), nanos: 0 }),
+            priority: i32::from(n == 4),
+            ..pb::LeaseRequest::default()
+        };
+        farm.runtime.block_on(farm.client.lease(request)).unwrap().lease.unwrap()
+    };
+    let held: Vec<pb::Lease> = (1..=2).map(|n| ask(n, &format!("https://ci.example.org/job/{n}"))).collect();
+    held.iter().for_each(|lease| drop(farm.active(&lease.id)));
+    let line = [ask(3, HOSTILE), ask(4, "urgent"), ask(5, "https://ci.example.org/job/5")];
+    let browser = Browser::start(&programs, &[]);
+    browser.look(1280, "light");
+    browser.go(&format!("{page}/queue?pool=hosts"));
+    browser.reads("pool hosts: 3 requests");
+    let rows = "return [...document.querySelectorAll('tbody tr')].map((row) => row.id.replace('row-', '')).join(' ')";
+    let served = [&line[1].id, &line[0].id, &line[2].id].map(String::as_str).join(" ");
+    assert_eq!(browser.script(rows), served, "the priority goes first");
+    let text = browser.text();
+    assert!(text.contains("BUSY") && text.contains("\\u{202e}gnp.exe") && text.contains("nightly-5"), "{text}");
+    assert_eq!(browser.script("return document.querySelectorAll('td span[title] time').length"), 4, "{text}");
+    assert!(text.contains("not known: too many go before it"), "nothing is known of the leases between: {text}");
+    for (width, scheme) in [(1280, "light"), (360, "dark")] {
+        picture(&browser, "queue", width, scheme);
+        let wide = browser.script("return document.documentElement.scrollWidth").as_u64().unwrap();
+        assert!(wide <= u64::from(width), "{wide} wide at {width}");
+        assert_eq!(browser.findings(&programs), Vec::<String>::new());
+    }
+    assert_ne!(browser.script("return document.title"), "owned");
+    browser.look(1280, "light");
+    // By a link, and without a script by the form.
+    browser.click(&format!("#row-{} a[href='/leases/{}']", line[1].id, line[1].id));
+    browser.reads("Likely start: ");
+    browser.reads("2 slots, by the times that their holders expect");
+    browser.command("Emulation.setScriptExecutionDisabled", &json!({ "value": true }));
+    browser.go(&format!("{page}/queue"));
+    browser.fill("#filter", "copies");
+    browser.click("form.filter button");
+    browser.wait("the filter", || browser.url().ends_with("/queue?pool=copies").then_some(()));
+    assert!(browser.text().contains("No request waits."), "{}", browser.text());
+    browser.command("Emulation.setScriptExecutionDisabled", &json!({ "value": false }));
+    // An open tab shows that the line moves on.
+    browser.go(&format!("{page}/queue?pool=hosts"));
+    browser.reads("pool hosts: 3 requests");
+    farm.release(&line[1].id, pb::Outcome::Ok);
+    browser.reads("pool hosts: 2 requests");
+    assert_eq!(browser.complaints(), Vec::<String>::new());
+    // The command line says the same.
+    let said = |args: &[&str]| {
+        let output = farm.server.cli(args);
+        assert!(output.status.success(), "{output:?}");
+        String::from_utf8(output.stdout).unwrap()
+    };
+    let table = said(&["queue", "--pool", "hosts"]);
+    let at = |id: &str| table.find(id).unwrap_or_else(|| panic!("no {id} in {table}"));
+    assert!(at(&line[0].id) < at(&line[2].id) && table.contains(" min"), "{table}");
+    assert!(!table.contains('\u{202e}'), "{table}");
+    let listed = farm.server.json(&["queue"]);
+    assert_eq!(listed["requests"][0]["lease"]["id"], line[0].id, "{listed}");
+    assert_eq!(listed["requests"][0]["likely_start"]["basis"], "2 slots, by the times that their holders expect");
+    assert_eq!((&listed["classes"][0]["wants"], &listed["classes"][0]["requests"]), (&json!("pool hosts"), &json!(2)));
+    for verb in ["explain", "why"] {
+        let text = said(&[verb, &line[0].id]);
+        assert!(text.contains("likely start: in ") && text.contains("2 slots"), "{verb}: {text}");
+    }
+}
+
 /// A page of another address posts a form, frames and fetches; a name that leads here reads. All of it is refused, and the trail has none.
 fn strangers(farm: &Farm, browser: &Browser, page: &str, host: &pb::Resource) {
     let act = format!("{page}/resources/{}/act/cordon", host.id);

@@ -1292,6 +1292,94 @@ pub struct ExplainResponse {
     /// Revision of the state that the answer shows.
     #[prost(uint64, tag = "7")]
     pub revision: u64,
+    /// When it is likely to get its slots. Not set: it does not wait, or nothing is known.
+    #[prost(message, optional, tag = "8")]
+    pub likely_start: ::core::option::Option<LikelyStart>,
+    /// Stable code of the reason for which likely_start of a lease that waits is not set: NEVER, QUOTA, DELAYED, CLOSED, BRAKED,
+    /// UNFIT, MIXED, UNKNOWN, FAR. Open set: show an unknown code as it is. Empty: likely_start is set, or it does not wait.
+    #[prost(string, tag = "9")]
+    pub no_likely_start: ::prost::alloc::string::String,
+}
+/// When a request is likely to get its slots, as a range from now. It is computed from how long the latest leases of the pool took
+/// since this server began to see them, and from what their holders expect.
+#[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
+pub struct LikelyStart {
+    /// Hardly sooner: one request in ten gets its slots by then.
+    #[prost(message, optional, tag = "1")]
+    pub earliest: ::core::option::Option<::prost_types::Duration>,
+    /// Hardly later: nine requests in ten have their slots by then.
+    #[prost(message, optional, tag = "2")]
+    pub latest: ::core::option::Option<::prost_types::Duration>,
+    /// What it was computed from, in words.
+    #[prost(string, tag = "3")]
+    pub basis: ::prost::alloc::string::String,
+}
+/// Request of LeaseService.ListQueue.
+#[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
+pub struct ListQueueRequest {
+    /// Only requests that this pool could serve. Empty: all.
+    #[prost(string, tag = "1")]
+    pub pool: ::prost::alloc::string::String,
+    /// Maximum number of requests in the answer. 0 is 100; at most 1,000.
+    #[prost(int32, tag = "2")]
+    pub page_size: i32,
+    /// next_page_token of the page before. Empty: the first page.
+    #[prost(string, tag = "3")]
+    pub page_token: ::prost::alloc::string::String,
+    /// The answer is not older than this revision: see LeaseService.
+    #[prost(uint64, tag = "4")]
+    pub min_revision: u64,
+}
+/// Answer of LeaseService.ListQueue.
+#[derive(Clone, PartialEq, ::prost::Message)]
+pub struct ListQueueResponse {
+    /// What the requests of this page want, each once.
+    #[prost(message, repeated, tag = "1")]
+    pub classes: ::prost::alloc::vec::Vec<QueueClass>,
+    /// One page, class by class.
+    #[prost(message, repeated, tag = "2")]
+    pub requests: ::prost::alloc::vec::Vec<QueuedRequest>,
+    /// Token of the next page. Empty: this is the last page.
+    #[prost(string, tag = "3")]
+    pub next_page_token: ::prost::alloc::string::String,
+    /// Revision of the first state that the answer shows.
+    #[prost(uint64, tag = "4")]
+    pub revision: u64,
+}
+/// Requests that want the same, and wait.
+#[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
+pub struct QueueClass {
+    /// What they want, in words.
+    #[prost(string, tag = "1")]
+    pub wants: ::prost::alloc::string::String,
+    /// Number of the requests, of all tenants.
+    #[prost(int32, tag = "2")]
+    pub requests: i32,
+    /// Number of their leases.
+    #[prost(int32, tag = "3")]
+    pub leases: i32,
+}
+/// One request that waits.
+#[derive(Clone, PartialEq, ::prost::Message)]
+pub struct QueuedRequest {
+    /// Number of its class in `classes`, from 0.
+    #[prost(int32, tag = "1")]
+    pub class_index: i32,
+    /// Place among the requests of its class, from 1.
+    #[prost(int32, tag = "2")]
+    pub position: i32,
+    /// Its first lease that the caller may read.
+    #[prost(message, optional, tag = "3")]
+    pub lease: ::core::option::Option<Lease>,
+    /// Number of its leases, which are granted together.
+    #[prost(int32, tag = "4")]
+    pub leases: i32,
+    /// When it is likely to get its slots. Not set: see no_likely_start.
+    #[prost(message, optional, tag = "5")]
+    pub likely_start: ::core::option::Option<LikelyStart>,
+    /// As in ExplainResponse.
+    #[prost(string, tag = "6")]
+    pub no_likely_start: ::prost::alloc::string::String,
 }
 /// What keeps a lease waiting in one pool.
 #[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
@@ -1785,6 +1873,32 @@ pub mod lease_service_client {
                 .insert(GrpcMethod::new("wharfinger.v1.LeaseService", "Explain"));
             self.inner.unary(req, path, codec).await
         }
+        /// Lists the requests that wait, in the order of service, with their places and likely starts, a page at a time. Places and
+        /// counts are those of all tenants; the requests are those that the caller may read.
+        pub async fn list_queue(
+            &mut self,
+            request: impl tonic::IntoRequest<super::ListQueueRequest>,
+        ) -> std::result::Result<
+            tonic::Response<super::ListQueueResponse>,
+            tonic::Status,
+        > {
+            self.inner
+                .ready()
+                .await
+                .map_err(|e| {
+                    tonic::Status::unknown(
+                        format!("Service was not ready: {}", e.into()),
+                    )
+                })?;
+            let codec = tonic_prost::ProstCodec::default();
+            let path = http::uri::PathAndQuery::from_static(
+                "/wharfinger.v1.LeaseService/ListQueue",
+            );
+            let mut req = request.into_request();
+            req.extensions_mut()
+                .insert(GrpcMethod::new("wharfinger.v1.LeaseService", "ListQueue"));
+            self.inner.unary(req, path, codec).await
+        }
         /// Returns the history of a lease or a resource as one story from the audit trail, oldest entry first.
         pub async fn timeline(
             &mut self,
@@ -1923,6 +2037,15 @@ pub mod lease_service_server {
             &self,
             request: tonic::Request<super::ExplainRequest>,
         ) -> std::result::Result<tonic::Response<super::ExplainResponse>, tonic::Status>;
+        /// Lists the requests that wait, in the order of service, with their places and likely starts, a page at a time. Places and
+        /// counts are those of all tenants; the requests are those that the caller may read.
+        async fn list_queue(
+            &self,
+            request: tonic::Request<super::ListQueueRequest>,
+        ) -> std::result::Result<
+            tonic::Response<super::ListQueueResponse>,
+            tonic::Status,
+        >;
         /// Returns the history of a lease or a resource as one story from the audit trail, oldest entry first.
         async fn timeline(
             &self,
@@ -2370,6 +2493,51 @@ pub mod lease_service_server {
                     let inner = self.inner.clone();
                     let fut = async move {
                         let method = ExplainSvc(inner);
+                        let codec = tonic_prost::ProstCodec::default();
+                        let mut grpc = tonic::server::Grpc::new(codec)
+                            .apply_compression_config(
+                                accept_compression_encodings,
+                                send_compression_encodings,
+                            )
+                            .apply_max_message_size_config(
+                                max_decoding_message_size,
+                                max_encoding_message_size,
+                            );
+                        let res = grpc.unary(method, req).await;
+                        Ok(res)
+                    };
+                    Box::pin(fut)
+                }
+                "/wharfinger.v1.LeaseService/ListQueue" => {
+                    #[allow(non_camel_case_types)]
+                    struct ListQueueSvc<T: LeaseService>(pub Arc<T>);
+                    impl<
+                        T: LeaseService,
+                    > tonic::server::UnaryService<super::ListQueueRequest>
+                    for ListQueueSvc<T> {
+                        type Response = super::ListQueueResponse;
+                        type Future = BoxFuture<
+                            tonic::Response<Self::Response>,
+                            tonic::Status,
+                        >;
+                        fn call(
+                            &mut self,
+                            request: tonic::Request<super::ListQueueRequest>,
+                        ) -> Self::Future {
+                            let inner = Arc::clone(&self.0);
+                            let fut = async move {
+                                <T as LeaseService>::list_queue(&inner, request).await
+                            };
+                            Box::pin(fut)
+                        }
+                    }
+                    let accept_compression_encodings = self.accept_compression_encodings;
+                    let send_compression_encodings = self.send_compression_encodings;
+                    let max_decoding_message_size = self.max_decoding_message_size;
+                    let max_encoding_message_size = self.max_encoding_message_size;
+                    let inner = self.inner.clone();
+                    let fut = async move {
+                        let method = ListQueueSvc(inner);
                         let codec = tonic_prost::ProstCodec::default();
                         let mut grpc = tonic::server::Grpc::new(codec)
                             .apply_compression_config(

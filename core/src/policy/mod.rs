@@ -12,4 +12,5 @@ pub(crate) mod matching;
 pub(crate) mod quota;
 pub(crate) mod ranking;
 pub(crate) mod scheduler;
+pub(crate) mod start;
 pub(crate) mod turn;

@@ -1,8 +1,9 @@
 //! The state as one reader sees it. A read for a client goes through a view, so that none is without a scope.
 
 use crate::{
-    Core, Explanation, ItemView, Lease, LeaseId, LeaseState, MachineKey, MachineName, Millis, PoolView, Rejection,
-    Resource, ResourceId, ResourceState, Revision, Scope, Selector, TenantView, Timestamp,
+    Core, Explanation, ItemView, Lease, LeaseId, LeaseState, LikelyStart, MachineKey, MachineName, Millis, NoStart,
+    PoolView, QueuePage, QueuePlace, Rejection, Resource, ResourceId, ResourceState, Revision, Scope, Selector,
+    TenantView, Timestamp,
 };
 use alloc::sync::Arc;
 use alloc::vec::Vec;
@@ -70,6 +71,27 @@ impl<'c> View<'c> {
     /// Why a lease waits, or what became of it.
     pub fn explain(&self, id: LeaseId, now: Timestamp) -> Option<Explanation> {
         self.core.explain(id, now, self.scope)
+    }
+
+    /// When a lease that waits is likely to start. `None`: it is not in view, or does not wait.
+    pub fn likely_start(&self, id: LeaseId, now: Timestamp) -> Option<Result<LikelyStart, NoStart>> {
+        self.core.likely_start(self.lease(id)?, now)
+    }
+
+    /// The place of a lease in the queue, or the one that it had. `None`: there is no such lease in view.
+    pub fn queue_place(&self, id: LeaseId) -> Option<QueuePlace> {
+        self.core.queue_place(id, self.scope)
+    }
+
+    /// A part of the queue after a place, at most this many requests: of those that a pool could serve, or of all. A class without
+    /// a request in view is left out; of the others the counts are those of all tenants.
+    pub fn queue(&self, pool: Option<&str>, after: Option<&QueuePlace>, room: usize, now: Timestamp) -> QueuePage {
+        self.core.queue_page((pool, self.scope), after, room, now)
+    }
+
+    /// Whether there is a pool of this name in view.
+    pub fn has_pool(&self, name: &str) -> bool {
+        self.core.pool_entry(name).is_some() && self.scope.shows_pool(name)
     }
 
     /// The pools in view, in the order of the configuration. Their counts are sums over all tenants.

@@ -4,6 +4,7 @@
 //! It has the same tables and indices, so it answers at a revision as the other does at that revision, except for what
 //! is stored nowhere (how probes went, back-off, counters, brakes).
 
+use crate::state::learned::{Begun, took};
 use crate::{
     Batch, Configuration, Lease, LeaseId, LeaseState, Machine, PoolRow, Resource, ResourceId, Revision, Snapshot,
     Timestamp,
@@ -122,6 +123,8 @@ impl Core {
 
     fn come(&mut self, row: &Arc<Lease>, waiting: &mut BTreeSet<LeaseId>, touched: &mut BTreeSet<ResourceId>) {
         let id = row.id;
+        let begun = self.lease(id).map_or(Begun::Nothing, |before| Begun::of(&before.state));
+        self.learn(took(begun, row, self.now()));
         self.restore_slot(row);
         touched.extend(row.assignment().map(|assignment| assignment.resource));
         if matches!(row.state, LeaseState::Queued) {

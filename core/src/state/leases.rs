@@ -1,5 +1,6 @@
 //! Transitions of the queue, of groups, and of what is known of a lease beside its row.
 
+use crate::state::learned::{Begun, took};
 use crate::state::queue::{Place, Waiter};
 use crate::state::tables::LeaseEntry;
 use crate::state::timers::NEVER;
@@ -61,14 +62,17 @@ impl Core {
         let row = Arc::make_mut(&mut entry.row);
         let before = row.revision;
         let held = row.assignment().map(|assignment| assignment.resource);
+        let begun = Begun::of(&row.state);
         change(row);
         row.revision = revision;
+        let over = took(begun, row, self.now);
         let again = row.spec.replace.then(|| [held, row.assignment().map(|assignment| assignment.resource)]);
         self.revision = revision;
         self.by_revision.remove(&before);
         self.by_revision.insert(revision, id);
         self.outbox.leases.insert(id);
         self.arm_lease(id);
+        self.learn(over);
         for resource in again.into_iter().flatten().flatten() {
             self.recount_foreseen(resource);
         }

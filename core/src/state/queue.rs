@@ -228,6 +228,12 @@ impl Queue {
         self.known.values().filter_map(|id| self.classes.get(*id))
     }
 
+    /// Classes from one of this key on, or where it would be, in the order of their keys.
+    pub(crate) fn classes_from(&self, key: Option<&ClassKey>) -> impl Iterator<Item = &Class> {
+        let from = key.map_or(Bound::Unbounded, Bound::Included);
+        self.known.range::<ClassKey, _>((from, Bound::Unbounded)).filter_map(|(_, id)| self.classes.get(*id))
+    }
+
     /// Classes with these reaches, in the order of their keys.
     pub(crate) fn classes_in(&self, reaches: &BTreeSet<ReachId>) -> Vec<ClassId> {
         let within = |id: &ClassId| self.classes.get(*id).is_some_and(|class| reaches.contains(&class.reach));

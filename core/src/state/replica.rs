@@ -81,7 +81,9 @@ impl Core {
             return None;
         };
         let before = entry.row.parent.and_then(|parent| parent.host);
+        let coming = matches!(entry.row.state, ResourceState::Provisioning { .. });
         entry.row = row.clone();
+        self.learn_making(coming, row);
         if before == host {
             return None;
         }

@@ -7,7 +7,7 @@ use crate::state::tables::Liveness;
 use crate::state::tables::{Count, ResourceEntry};
 use crate::state::timers::{NEVER, Timer};
 use crate::{Core, Lease, LeaseId, ResourceId, Texts, Timestamp};
-use crate::{Resource, Revision, Stage};
+use crate::{Resource, ResourceState, Revision, Stage};
 use alloc::collections::BTreeSet;
 use alloc::sync::Arc;
 use alloc::vec::Vec;
@@ -58,9 +58,13 @@ impl Core {
         let revision = Revision(self.revision.0 + 1);
         let Some(entry) = self.resources.get_mut(&id) else { return false };
         let row = Arc::make_mut(&mut entry.row);
+        let coming = matches!(row.state, ResourceState::Provisioning { .. });
         change(row);
         row.revision = revision;
         self.revision = revision;
+        if coming && let Some(row) = self.resource(id).cloned() {
+            self.learn_making(coming, &row);
+        }
         self.outbox.resources.insert(id);
         self.reindex(id);
         self.arm_resource(id);

@@ -2,6 +2,7 @@
 
 use crate::policy::affinity::NearIndex;
 use crate::policy::brake::{Domain, Share};
+use crate::state::learned::Lengths;
 use crate::state::slots::Slots;
 use crate::{
     Cordon, Lease, Losses, PoolConfig, PoolCounters, Record, Resource, ResourceId, Revision, Texts, Timestamp,
@@ -106,6 +107,8 @@ pub(crate) struct Pool {
     /// Failure domains by the value of the pool's domain label; `""`: the pool itself.
     pub(crate) domains: BTreeMap<Arc<str>, Domain>,
     pub(crate) counters: PoolCounters,
+    /// How long things took lately; not stored.
+    pub(crate) learned: Lengths,
 }
 
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -143,6 +146,7 @@ impl Pool {
             backoff: Backoff::default(),
             domains: BTreeMap::new(),
             counters: PoolCounters::default(),
+            learned: Lengths::default(),
         }
     }
 

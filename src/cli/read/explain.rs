@@ -7,6 +7,7 @@ use crate::cli::exit::Exit;
 use crate::cli::json::Json;
 use crate::cli::text;
 use crate::cli::trail::print_events;
+use crate::likely;
 use crate::pb;
 
 /// Code of a blocker: the brake of the pool is on.
@@ -31,6 +32,7 @@ pub(crate) async fn explain(context: &Context, args: OneLease) -> Result<Exit, F
     if said.position > 0 {
         ui.out(&format!("  place in line: {}", said.position))?;
     }
+    print_start(context, &said)?;
     if !said.satisfiable && !text::ended(&lease) {
         ui.out("  cannot be met with the present configuration")?;
     }
@@ -51,6 +53,12 @@ pub(crate) async fn explain(context: &Context, args: OneLease) -> Result<Exit, F
         print_events(context, &said.history)?;
     }
     Ok(Exit::Ok)
+}
+
+/// Prints when a lease that waits is likely to start, or why that is not known.
+pub(crate) fn print_start(context: &Context, said: &pb::ExplainResponse) -> Result<(), Failure> {
+    let start = likely::said(said.likely_start.as_ref(), &said.no_likely_start);
+    if start.is_empty() { Ok(()) } else { context.ui.out(&format!("  likely start: {}", text::one_line(&start))) }
 }
 
 /// Prints the blockers of a lease, one pool a line, each with its remedy.

@@ -4,13 +4,15 @@ mod explain;
 mod get;
 mod list;
 mod pools;
+mod queue;
 mod resources;
 mod spot_stats;
 
-pub(crate) use explain::{explain, print_blockers};
+pub(crate) use explain::{explain, print_blockers, print_start};
 pub(crate) use get::{OneLease, get, print_lease};
 pub(crate) use list::{LsArgs, ls};
 pub(crate) use pools::pools;
+pub(crate) use queue::{QueueArgs, queue};
 pub(crate) use resources::{OneResource, ResourcesArgs, resource, resource_why, resources};
 pub(crate) use spot_stats::spot_stats;
 

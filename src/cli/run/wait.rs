@@ -4,6 +4,7 @@ use super::signals::{Signal, Signals};
 use crate::cli::connect::Context;
 use crate::cli::text;
 use crate::client::{Client, LeaseGuard, LeaseStatus, Lost};
+use crate::likely;
 use crate::pb;
 use std::sync::Arc;
 use std::time::Duration;
@@ -63,7 +64,8 @@ async fn reason(client: &Client, guard: &LeaseGuard) -> String {
     match client.explain(guard.id()).await {
         Ok(said) => {
             let place = if said.position > 1 { format!(" (place {} in line)", said.position) } else { String::new() };
-            format!("waiting: {}{place}", text::one_line(&said.summary))
+            let start = said.likely_start.as_ref().map(|start| format!("; starts {}, likely", likely::range(start)));
+            format!("waiting: {}{place}{}", text::one_line(&said.summary), start.unwrap_or_default())
         }
         Err(error) => format!("waiting ({}): {error}", text::lease_state(&lease).to_lowercase()),
     }

@@ -90,6 +90,10 @@ impl Source for There {
         self.client.list(request).await
     }
 
+    async fn list_queue(&self, request: pb::ListQueueRequest) -> Result<pb::ListQueueResponse, ClientError> {
+        self.client.list_queue(request).await
+    }
+
     async fn explain(&self, lease: &str) -> Result<pb::ExplainResponse, ClientError> {
         self.client.explain(lease).await
     }
@@ -119,7 +123,7 @@ pub(super) async fn ask(there: &There, view: View) -> Result<Answer, ClientError
             let request = pb::TimelineRequest { resource_id: resource.id.clone(), ..pb::TimelineRequest::default() };
             Facts::Resource(Box::new(resource), there.story(request).await?)
         }
-        View::Queue(pool) => Facts::Queue(overview::queue(there, pool).await?),
+        View::Queue(pool) => Facts::Queue(overview::queue(there, pool, "").await?),
         View::Leases => {
             let request = pb::ListRequest { page_size: ROWS, ..pb::ListRequest::default() };
             let page = there.list(request).await?;

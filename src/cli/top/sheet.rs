@@ -5,12 +5,12 @@ use super::ask::{Answer, Facts};
 use super::lanes;
 use crate::cli::servers::{COLUMNS as SERVER_COLUMNS, cells as server_cells, role};
 use crate::cli::text::{ago, clock, lease_state, selector, why as lease_why};
+use crate::likely;
 use crate::overview::{
     Concern, Now, Piece, Place, Queue, Struck, Tone, attention, clipped, lanes_of, roots, seconds, visible,
 };
 use crate::pb;
 use pb::ResourceState as State;
-use std::collections::BTreeMap;
 
 /// A part of a line.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -397,43 +397,47 @@ fn entries(story: &pb::TimelineResponse) -> Vec<Row> {
 }
 
 fn of_queue(queue: &Queue) -> Sheet {
-    let said: BTreeMap<&str, &pb::ExplainResponse> =
-        queue.said.iter().filter_map(|said| Some((&*said.lease.as_ref()?.id, said))).collect();
-    let place = |lease: &pb::Lease| said.get(&*lease.id).map_or(i32::MAX, |said| said.position);
-    let mut list: Vec<&pb::Lease> = queue.list.iter().collect();
-    list.sort_by_key(|lease| (place(lease), -lease.priority));
-    let row = |lease: &&pb::Lease| {
-        let said = said.get(&*lease.id);
-        let why = match said {
-            Some(said) if !said.satisfiable => format!("never: {}", clipped(&said.summary)),
-            Some(said) => said.blockers.first().map_or_else(
-                || "nothing blocks it".to_owned(),
-                |first| format!("{} {}", visible(&first.code), clipped(&first.detail)),
-            ),
-            None => clipped(&lease.trouble),
-        };
-        Row {
-            cells: vec![
-                cell(said.map_or_else(|| "later".to_owned(), |said| said.position.to_string())),
-                cell(ago(lease.created_at.as_ref())),
-                others(&lease.holder),
-                others(&selector(lease.selector.as_ref())),
-                cell(lease.priority.to_string()),
-                cell(why),
-            ],
-            link: Some(View::Lease(lease.id.clone())),
-            command: Some(format!("wharfinger explain {}", visible(&lease.id))),
+    let mut rows = Vec::new();
+    for class in queue.classes() {
+        for (n, request) in class.requests.iter().enumerate() {
+            let lease = request.lease.clone().unwrap_or_default();
+            let why = match class.said.filter(|_| n == 0) {
+                Some(said) if !said.satisfiable => format!("never: {}", clipped(&said.summary)),
+                Some(said) => said.blockers.first().map_or_else(
+                    || "nothing blocks it".to_owned(),
+                    |first| format!("{} {}", visible(&first.code), clipped(&first.detail)),
+                ),
+                None => clipped(&lease.trouble),
+            };
+            let start = match &request.likely_start {
+                Some(start) => likely::range(start),
+                None => clipped(&likely::unknown(&request.no_likely_start)),
+            };
+            rows.push(Row {
+                cells: vec![
+                    cell(request.position.to_string()),
+                    cell(ago(lease.created_at.as_ref())),
+                    others(&lease.holder),
+                    others(&class.class.wants),
+                    cell(lease.priority.to_string()),
+                    cell(start),
+                    cell(why),
+                ],
+                link: Some(View::Lease(lease.id.clone())),
+                command: Some(format!("wharfinger explain {}", visible(&lease.id))),
+            });
         }
-    };
+    }
+    let more = queue.page.as_ref().is_some_and(|page| !page.next_page_token.is_empty());
     Sheet {
-        title: match (&*queue.pool, queue.more) {
-            ("", false) => format!("Queue: {} wait", list.len()),
-            ("", true) => format!("Queue: the {} oldest requests", list.len()),
-            (pool, _) => format!("Queue of pool {}: {} wait", clipped(pool), list.len()),
+        title: match (&*queue.pool, more) {
+            ("", false) => format!("Queue: {} wait", rows.len()),
+            ("", true) => format!("Queue: the first {} requests", rows.len()),
+            (pool, _) => format!("Queue of pool {}: {} wait", clipped(pool), rows.len()),
         },
-        head: vec!["PLACE", "FOR", "HOLDER", "WANTS", "PRIORITY", "WHY IT WAITS"],
-        widths: vec![1, 1, 5, 4, 2, 8],
-        rows: list.iter().map(row).collect(),
+        head: vec!["PLACE", "FOR", "HOLDER", "WANTS", "PRIORITY", "LIKELY START", "WHY IT WAITS"],
+        widths: vec![1, 1, 5, 4, 2, 3, 7],
+        rows,
         empty: "No request waits.",
         ..Sheet::default()
     }
@@ -474,6 +478,10 @@ fn of_lease(said: &pb::ExplainResponse, story: Option<&pb::TimelineResponse>) ->
         )),
     ]];
     above.push(others(&said.summary));
+    let start = likely::said(said.likely_start.as_ref(), &said.no_likely_start);
+    if !start.is_empty() {
+        above.push(cell(format!("likely start: {}", clipped(&start))));
+    }
     for cause in &lease.causes {
         above.push(vec![
             Part::toned("✕ ", Tone::Bad),

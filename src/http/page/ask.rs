@@ -84,6 +84,10 @@ impl Source for Ask<'_> {
         self.inside.list(self.caller, pb::ListRequest { min_revision: self.since, ..request }).await
     }
 
+    async fn list_queue(&self, request: pb::ListQueueRequest) -> Answer<pb::ListQueueResponse> {
+        self.inside.list_queue(self.caller, pb::ListQueueRequest { min_revision: self.since, ..request }).await
+    }
+
     async fn explain(&self, lease: &str) -> Answer<pb::ExplainResponse> {
         let request = pb::ExplainRequest { lease_id: lease.to_owned(), min_revision: self.since };
         self.inside.explain(self.caller, request).await
@@ -123,7 +127,9 @@ impl Ask<'_> {
             }
             Screen::Leases(filter) => shown("Leases", view::leases(&self.leases(filter).await?)),
             Screen::Lease(id) => shown("Lease", view::lease(&self.one_lease(id).await?)),
-            Screen::Queue { pool } => shown("Queue", view::queue(&overview::queue(&self, pool).await?)),
+            Screen::Queue { pool, after } => {
+                shown("Queue", view::queue(&overview::queue(&self, pool, after).await?, seconds()))
+            }
             Screen::Events(filter) => shown("Events", view::events(&self.events(filter).await?)),
             Screen::Servers => shown("Servers", view::servers(&self.servers().await?)),
         })

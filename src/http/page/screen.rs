@@ -29,8 +29,10 @@ pub(crate) enum Screen {
     Lease(String),
     /// Requests that wait.
     Queue {
-        /// Only those that this pool could serve by name. Empty: all.
+        /// Only those that this pool could serve. Empty: all.
         pool: String,
+        /// The token of the page.
+        after: String,
     },
     /// The audit trail.
     Events(EventFilter),
@@ -161,7 +163,7 @@ impl Screen {
                 after: query.value("after"),
             }),
             ("leases", Some(id)) => Self::Lease(id),
-            ("queue", None) => Self::Queue { pool: query.value("pool") },
+            ("queue", None) => Self::Queue { pool: query.value("pool"), after: query.value("after") },
             ("events", None) => Self::Events(EventFilter {
                 pool: query.value("pool"),
                 kind: query.value("kind"),
@@ -192,13 +194,18 @@ impl Screen {
                 &[("pool", pool), ("state", state), ("holder", holder), ("work", work), ("after", after)],
             ),
             Self::Lease(id) => format!("/leases/{}", encoded(id)),
-            Self::Queue { pool } => with("/queue", &[("pool", pool)]),
+            Self::Queue { pool, after } => with("/queue", &[("pool", pool), ("after", after)]),
             Self::Events(EventFilter { pool, kind, resource, lease, after }) => with(
                 "/events",
                 &[("pool", pool), ("kind", kind), ("resource", resource), ("lease", lease), ("after", after)],
             ),
             Self::Servers => "/servers".into(),
         }
+    }
+
+    /// The requests that wait for a pool; all with an empty name.
+    pub(crate) fn queue(pool: &str) -> Self {
+        Self::Queue { pool: pool.to_owned(), after: String::new() }
     }
 
     /// All leases of a holder.
@@ -269,10 +276,13 @@ mod tests {
             (links.resource("farm/b 3"), Screen::resource("farm/b 3")),
             (links.pool("..?#%"), Screen::Pool("..?#%".into())),
             (links.pool(".."), Screen::Pool("..".into())),
+            (links.queue(""), Screen::queue("")),
+            (links.queue("a &=?#%+"), Screen::queue("a &=?#%+")),
         ] {
             let link = link.unwrap();
             let path = link.strip_prefix("https://wharf.example.org").unwrap();
-            assert_eq!(Screen::parse(path, ""), Some(screen));
+            let (path, query) = path.split_once('?').unwrap_or((path, ""));
+            assert_eq!(Screen::parse(path, query), Some(screen));
         }
     }
 
@@ -295,7 +305,7 @@ mod tests {
             Screen::Resource { id: "res_1".into(), span: LaneSpan::Hour },
             Screen::Leases(LeaseFilter { holder: hostile.into(), ..LeaseFilter::default() }),
             Screen::Lease("lse_1".into()),
-            Screen::Queue { pool: hostile.into() },
+            Screen::Queue { pool: hostile.into(), after: "lse_1".into() },
             Screen::Events(EventFilter { kind: "lease.".into(), after: "x=".into(), ..EventFilter::default() }),
             Screen::Servers,
         ] {

@@ -219,6 +219,42 @@ async fn a_request_that_waits_says_why_and_one_that_is_never_met_needs_a_person(
 }
 
 #[tokio::test]
+async fn the_queue_is_in_the_order_of_service_page_by_page_with_likely_starts() {
+    let broker = broker(1, 1).await;
+    let world = page_of(&broker.handle, AnswerSources::default());
+    let client = broker.client().await;
+    let hour = |seconds| Some(prost_types::Duration { seconds, nanos: 0 });
+    let busy = pb::LeaseRequest { expected_duration: hour(3_600), ..request(0, "ann", "p") };
+    client.lease(busy).await.unwrap();
+    let first = client.lease(request(2, HOSTILE, "p")).await.unwrap().lease.unwrap();
+    let mut last = first.clone();
+    for n in 3..104 {
+        last = client.lease(request(n, "bob", "p")).await.unwrap().lease.unwrap();
+    }
+    let page = world.get("/queue?pool=p").await.text;
+    assert_clean("/queue?pool=p", &page);
+    assert!(page.contains("pool p</bdi>: 102 requests") && page.contains("The first of these waits: "), "{page}");
+    assert!(page.contains("1 slot, by the times that their holders expect"), "{page}");
+    assert!(page.contains("not known: too many go before it"), "{page}");
+    let place = |id: &str| page.find(&format!("row-{id}")).unwrap_or(usize::MAX);
+    assert!(place(&first.id) < place(&last.id) && place(&last.id) == usize::MAX, "a page has 100 rows");
+    let next = page.split("<a href=\"").find(|part| part.contains("the next requests")).unwrap();
+    let next = next.split('"').next().unwrap().replace("&amp;", "&");
+    let page = world.get(&next).await.text;
+    assert_clean(&next, &page);
+    assert!(page.contains(&format!("row-{}", last.id)) && !page.contains("the next requests"), "{page}");
+    assert_eq!(page.matches("<tr id=\"row-").count(), 2);
+    // The line of the lease that waits, with what the start rests on.
+    let page = world.get(&format!("/leases/{}", first.id)).await.text;
+    assert!(page.contains("Likely start: <span title=") && page.contains("their holders expect"), "{page}");
+    for (url, status) in [("/queue?pool=nothing", 404), ("/queue?after=x", 400)] {
+        let answer = world.get(url).await;
+        assert_eq!(answer.status.as_u16(), status, "{url}: {}", answer.text);
+        assert_clean(url, &answer.text);
+    }
+}
+
+#[tokio::test]
 async fn a_missing_page_is_reported_and_each_answer_has_its_security_headers() {
     let broker = broker(1, 1).await;
     let world = page_of(&broker.handle, AnswerSources::default());

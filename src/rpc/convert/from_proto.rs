@@ -306,6 +306,22 @@ pub(crate) fn list_resources(request: &pb::ListResourcesRequest) -> Result<Resou
     p.finish(ResourceListing { pools, states, size, after })
 }
 
+/// A page of the queue.
+pub(crate) struct QueueListing {
+    pub(crate) pool: Option<Arc<str>>,
+    pub(crate) size: usize,
+    pub(crate) after: Option<LeaseId>,
+}
+
+/// A list of the queue.
+pub(crate) fn list_queue(request: &pb::ListQueueRequest) -> Result<QueueListing, RpcError> {
+    let mut p = Problems::default();
+    let named = Some(request.pool.clone()).filter(|pool| !pool.is_empty());
+    let pool = names(&mut p, "pool", named.as_slice(), MAX_VALUE).pop_first();
+    let (size, after) = page(&mut p, request.page_size, &request.page_token);
+    p.finish(QueueListing { pool, size, after })
+}
+
 /// The size of a page and the id that it begins after. The token is the last id of the page before.
 fn page<T: Id>(p: &mut Problems, size: i32, token: &str) -> (usize, Option<T>) {
     let after = if token.is_empty() {

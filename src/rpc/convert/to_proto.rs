@@ -6,8 +6,9 @@ use std::collections::HashMap;
 use std::sync::Arc;
 use wharfinger_core::{
     BrakeView, CauseChain, Cordon, Ended, Explanation, FailReason, Fault, Finding, Hold, ItemView, Lease, LeaseState,
-    Losses, Millis, Order, Outcome, PoolCounters, PoolView, Provenance, Reading, ResourceState, Revision, Scope,
-    SeenResource, Selector, Subject, TenantView, Texts, Timestamp, WorkFailure,
+    LikelyStart, Losses, Millis, NoStart, Order, Outcome, PoolCounters, PoolView, Provenance, QueueClass, QueueRow,
+    Reading, ResourceState, Revision, Scope, SeenResource, Selector, Subject, TenantView, Texts, Timestamp,
+    WorkFailure,
 };
 
 /// A tenant.
@@ -351,6 +352,37 @@ pub(crate) fn explanation(told: pb::Lease, why: Explanation, history: Vec<pb::Ev
         blockers: blockers.collect(),
         history,
         revision: 0,
+        likely_start: None,
+        no_likely_start: String::new(),
+    }
+}
+
+/// When a request is likely to start, or the reason for which that is not known.
+pub(crate) fn likely_start(start: &Result<LikelyStart, NoStart>) -> (Option<pb::LikelyStart>, String) {
+    match start {
+        Ok(start) => {
+            let (earliest, latest) = (Some(span(start.earliest)), Some(span(start.latest)));
+            (Some(pb::LikelyStart { earliest, latest, basis: start.basis() }), String::new())
+        }
+        Err(why) => (None, why.as_str().to_owned()),
+    }
+}
+
+/// A class of the queue.
+pub(crate) fn queue_class(class: &QueueClass) -> pb::QueueClass {
+    pb::QueueClass { wants: class.wants.clone(), requests: int(class.requests), leases: int(class.leases) }
+}
+
+/// A request that waits, of the class with this number in the answer.
+pub(crate) fn queued_request(row: &QueueRow, class: usize, scope: &Scope, clock: Reading) -> pb::QueuedRequest {
+    let (likely_start, no_likely_start) = likely_start(&row.start);
+    pb::QueuedRequest {
+        class_index: i32::try_from(class).unwrap_or(i32::MAX),
+        position: int(row.position),
+        lease: Some(lease(&row.lease, scope, clock)),
+        leases: int(row.leases),
+        likely_start,
+        no_likely_start,
     }
 }
 

@@ -133,6 +133,8 @@ async fn ask(world: &World, by: &Bearer, mark: &str, leases: &[String], resource
         let every_state = (1..=9).collect();
         ask!(api.list(pb::ListRequest { states: every_state, ..Default::default() }));
         ask!(api.list(pb::ListRequest::default()));
+        ask!(api.list_queue(pb::ListQueueRequest::default()));
+        ask!(api.list_queue(pb::ListQueueRequest { pool: "p".into(), ..Default::default() }));
         ask!(api.get_server(pb::GetServerRequest {}));
         ask!(admin.list_pools(pb::ListPoolsRequest::default()));
         ask!(admin.list_tenants(pb::ListTenantsRequest::default()));

@@ -70,7 +70,7 @@ const KEEPS: [&str; 11] = [WHO, NO, NO, NO, OK, MAY, MAY, NOT, MAY, MAY, MAY];
 /// Methods of the caller to itself.
 const ITSELF: [&str; 11] = [WHO, OK, OK, OK, OK, OK, OK, OK, OK, OK, OK];
 
-const TABLE: [Row; 35] = [
+const TABLE: [Row; 36] = [
     ("LeaseService/Lease", [WHO, OK, OK, OK, OK, MAY, MAY, OK, MAY, MAY, MAY]),
     ("LeaseService/Release", [WHO, NO, NO, NO, OK, MAY, OK, NOT, MAY, MAY, MAY]),
     ("LeaseService/Renew", KEEPS),
@@ -81,6 +81,7 @@ const TABLE: [Row; 35] = [
     ("LeaseService/Get", READS),
     ("LeaseService/List", SHARED),
     ("LeaseService/Explain", READS),
+    ("LeaseService/ListQueue", SHARED),
     ("LeaseService/Timeline", READS),
     ("LeaseService/GetServer", SHARED),
     ("AdminService/ListPools", SHARED),
@@ -164,6 +165,7 @@ async fn call(server: &Server, by: &Bearer, method: &str, lease: &pb::Lease, req
         "LeaseService/Get" => done!(leases.get(pb::GetRequest { lease_id, ..Default::default() })),
         "LeaseService/List" => done!(leases.list(pb::ListRequest::default())),
         "LeaseService/Explain" => done!(leases.explain(pb::ExplainRequest { lease_id, ..Default::default() })),
+        "LeaseService/ListQueue" => done!(leases.list_queue(pb::ListQueueRequest::default())),
         "LeaseService/Timeline" => done!(leases.timeline(pb::TimelineRequest { lease_id, ..Default::default() })),
         "LeaseService/Timeline of a resource" => {
             done!(leases.timeline(pb::TimelineRequest { resource_id, ..Default::default() }))

@@ -183,24 +183,37 @@ fn keys_go_jump_pause_and_quit() {
 #[test]
 fn the_queue_is_in_the_order_of_service_and_rows_are_walked() {
     let lease = |id: &str| pb::Lease { id: id.into(), holder: format!("of {id}"), ..pb::Lease::default() };
-    let said = |id: &str, position| pb::ExplainResponse {
+    let said = |id: &str| pb::ExplainResponse {
         lease: Some(lease(id)),
-        position,
         satisfiable: true,
         blockers: vec![pb::Blocker { code: "NO_SLOT".into(), ..pb::Blocker::default() }],
         ..pb::ExplainResponse::default()
     };
-    let queue = Queue {
-        pool: String::new(),
-        list: vec![lease("lse_a"), lease("lse_b"), lease("lse_c")],
-        more: false,
-        said: vec![said("lse_a", 2), said("lse_b", 1)],
+    let request = |id: &str, class_index, position| pb::QueuedRequest {
+        class_index,
+        position,
+        lease: Some(lease(id)),
+        no_likely_start: "FAR".into(),
+        ..pb::QueuedRequest::default()
     };
+    let span = |seconds| Some(prost_types::Duration { seconds, nanos: 0 });
+    let start = pb::LikelyStart { earliest: span(240), latest: span(540), ..pb::LikelyStart::default() };
+    let class = |wants: &str| pb::QueueClass { wants: wants.into(), requests: 9, leases: 9 };
+    let page = pb::ListQueueResponse {
+        classes: vec![class("pool p"), class("pool q")],
+        requests: vec![
+            pb::QueuedRequest { likely_start: Some(start), ..request("lse_b", 0, 1) },
+            request("lse_a", 0, 2),
+            request("lse_c", 1, 1),
+        ],
+        ..pb::ListQueueResponse::default()
+    };
+    let queue = Queue { pool: String::new(), page: Some(page), said: vec![said("lse_b")] };
     let mut app = app(&View::Queue(String::new()), Facts::Queue(queue));
     let shown = screen(&mut app);
     let order: Vec<usize> =
         ["of lse_b", "of lse_a", "of lse_c"].iter().map(|holder| shown.find(holder).unwrap()).collect();
-    assert!(order.is_sorted() && shown.contains("NO_SLOT") && shown.contains("later"), "{shown}");
+    assert!(order.is_sorted() && shown.contains("NO_SLOT") && shown.contains("in 4 to 9 min"), "{shown}");
     for (key, row) in [(KeyCode::Down, 1), (KeyCode::End, 2), (KeyCode::Down, 2), (KeyCode::Up, 1), (KeyCode::Home, 0)]
     {
         press(&mut app, key);

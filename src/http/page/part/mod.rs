@@ -6,6 +6,7 @@
 mod bar;
 mod lanes;
 mod link;
+mod start;
 mod state;
 mod text;
 mod time;
@@ -13,6 +14,7 @@ mod time;
 pub(crate) use bar::bar;
 pub(crate) use lanes::lanes;
 pub(crate) use link::{lease, machine, pool, resource, subject, to};
+pub(crate) use start::likely_start;
 pub(crate) use state::{lease_state, lease_word, resource_state, resource_word, word_of};
 pub(crate) use text::{causes, clipped, counted, others, selector, visible};
 pub(crate) use time::{instant, span, time};

@@ -66,7 +66,7 @@ fn entries() -> [(&'static str, Screen); 7] {
         ("Now", Screen::Now),
         ("Pools", Screen::Pools),
         ("Resources", Screen::Resources(ResourceFilter::default())),
-        ("Queue", Screen::Queue { pool: String::new() }),
+        ("Queue", Screen::queue("")),
         ("Leases", Screen::Leases(LeaseFilter::default())),
         ("Events", Screen::Events(EventFilter::default())),
         ("Servers", Screen::Servers),

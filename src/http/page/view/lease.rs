@@ -2,9 +2,10 @@
 
 use super::{cell, fact, head, pairs};
 use crate::http::page::part::{
-    self, causes, clipped, instant, lease_state, others, selector, span, time, to, visible, word_of,
+    self, causes, clipped, instant, lease_state, likely_start, others, selector, span, time, to, visible, word_of,
 };
 use crate::http::page::screen::{EventFilter, Screen};
+use crate::overview::seconds;
 use crate::pb;
 use maud::{Markup, html};
 use pb::LeaseState as State;
@@ -68,6 +69,8 @@ fn waits(said: &pb::ExplainResponse, lease: &pb::Lease) -> Markup {
             p {
                 @if !said.satisfiable { b { "The configuration can never meet it. " } }
                 "Number " (said.position) " among those that want " bdi { (clipped(&selector(lease.selector.as_ref()))) } "."
+                " Likely start: " (likely_start(said.likely_start.as_ref(), &said.no_likely_start, seconds()))
+                @if let Some(start) = &said.likely_start { ", from " (others(&start.basis)) } "."
                 @if lease.wait_until.is_some() { " It fails at " (time(lease.wait_until.as_ref())) "." }
             }
             @if said.blockers.is_empty() { p.none { "Nothing blocks it: it is next." } }

@@ -118,7 +118,7 @@ fn step(place: &Place, label: &str) -> Markup {
             ..ResourceFilter::default()
         }),
         Place::Lease(id) => Screen::Lease(id.clone()),
-        Place::Queue(pool) => Screen::Queue { pool: pool.clone() },
+        Place::Queue(pool) => Screen::queue(pool),
         Place::Resource(id) => Screen::resource(id),
     };
     to(&screen, label)

@@ -65,7 +65,7 @@ pub(super) fn capacity(list: &[pb::Pool]) -> Markup {
                             (cell("In doubt", &html! { (count_of(pool, &[State::Suspect, State::Repairing])) }))
                             (cell("Kept", &html! { (count_of(pool, &[State::Quarantined, State::Draining, State::Orphaned])) }))
                             (cell("Waiting", &html! {
-                                @if pool.waiting > 0 { (to(&Screen::Queue { pool: pool.name.clone() }, &pool.waiting.to_string())) } @else { "0" }
+                                @if pool.waiting > 0 { (to(&Screen::queue(&pool.name), &pool.waiting.to_string())) } @else { "0" }
                             }))
                             (cell("State", &standing(pool)))
                         }
@@ -164,7 +164,7 @@ pub(crate) fn pool(shown: &OnePool) -> Markup {
         section aria-labelledby="waiting" {
             h2 #waiting { "Waiting, the oldest first" }
             (super::leases::table(&shown.waiting))
-            p { (to(&Screen::Queue { pool: pool.name.clone() }, "the queue of this pool")) }
+            p { (to(&Screen::queue(&pool.name), "the queue of this pool")) }
         }
         section aria-labelledby="events" {
             h2 #events { "Events" }
