@@ -224,8 +224,7 @@ mod tests {
             }
             let mut other = std::process::Command::new("sleep").arg("300").process_group(0).spawn().unwrap();
             let pid = other.id();
-            let stat = std::fs::read_to_string(format!("/proc/{pid}/stat")).unwrap();
-            let begun: u64 = stat.rsplit_once(") ").unwrap().1.split(' ').nth(19).unwrap().parse().unwrap();
+            let begun: u64 = begun(pid).parse().unwrap();
             let end = |target: &str| {
                 let mut command = std::process::Command::new(shell[0]);
                 command.args(&shell[1..]).args(["-c", KILLER, "wharfinger-kill", target]);
@@ -236,6 +235,44 @@ mod tests {
             assert!(other.try_wait().unwrap().is_none(), "{shell:?}: it began later");
             end(&format!("-{pid}@{begun}"));
             assert_eq!(other.wait().unwrap().signal(), Some(15), "{shell:?}");
+        }
+    }
+
+    fn begun(pid: u32) -> String {
+        let stat = std::fs::read_to_string(format!("/proc/{pid}/stat")).unwrap();
+        stat.rsplit_once(") ").unwrap().1.split(' ').nth(19).unwrap().to_string()
+    }
+
+    /// A busy host starts the watcher of a command when the connection has been cut already.
+    #[test]
+    fn a_command_whose_connection_is_cut_before_its_watcher_begins_is_ended() {
+        use std::os::unix::process::{CommandExt, ExitStatusExt};
+        for shell in [&["/bin/dash"][..], &["/bin/bash", "--posix"], &["/bin/busybox", "sh"]] {
+            if !std::path::Path::new(shell[0]).exists() {
+                continue;
+            }
+            let watch = |leader: u32, server: u32, server_begun: &str| {
+                let mut command = std::process::Command::new(shell[0]);
+                command.args(&shell[1..]).args(["-c", WATCHER, "wharfinger-watch", &leader.to_string()]);
+                command.args([&begun(leader), &server.to_string(), server_begun]).spawn().unwrap()
+            };
+            let sleep = || std::process::Command::new("sleep").arg("300").process_group(0).spawn().unwrap();
+            let (mut leader, mut server) = (sleep(), sleep());
+            let server_begun = begun(server.id());
+            let mut watcher = watch(leader.id(), server.id(), &server_begun);
+            // It waits for the next look once it has a child.
+            let children = format!("/proc/{0}/task/{0}/children", watcher.id());
+            while std::fs::read_to_string(&children).unwrap().is_empty() {
+                std::thread::yield_now();
+            }
+            assert!(leader.try_wait().unwrap().is_none(), "{shell:?}: the connection stands");
+            watcher.kill().unwrap();
+            watcher.wait().unwrap();
+            server.kill().unwrap();
+            server.wait().unwrap();
+            let mut watcher = watch(leader.id(), server.id(), &server_begun);
+            assert_eq!(leader.wait().unwrap().signal(), Some(15), "{shell:?}");
+            assert!(watcher.wait().unwrap().success());
         }
     }
 

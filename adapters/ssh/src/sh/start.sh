@@ -19,14 +19,19 @@ shift 5
 # The group is our own, or setsid makes one. Without setsid, or with a text that is too long for an argument, only the process
 # itself can be killed.
 wf_t=$$ wf_b=''
-if { read -r wf_l </proc/$$/stat; } 2>/dev/null; then
+# Sets wf_l to the fields of a process's stat from the third on, and wf_s to the 22nd, when it began.
+wf_stat() {
+  { read -r wf_l <"/proc/$1/stat"; } 2>/dev/null || return 1
   wf_l=${wf_l##*) }
-  wf_b=$wf_l wf_i=19
+  wf_s=$wf_l wf_i=19
   while [ $wf_i -gt 0 ]; do
-    wf_b=${wf_b#* }
+    wf_s=${wf_s#* }
     wf_i=$((wf_i - 1))
   done
-  wf_b=@${wf_b%% *}
+  wf_s=${wf_s%% *}
+}
+if wf_stat $$; then
+  wf_b=@$wf_s
   wf_l=${wf_l#* }
   wf_l=${wf_l#* }
   wf_l=${wf_l%% *}
@@ -37,9 +42,10 @@ if { read -r wf_l </proc/$$/stat; } 2>/dev/null; then
   fi
 fi
 
-# Twice in the background, so that the watcher is no child of the command: some programs wait for all children.
-if [ -n "$wf_a" ] && [ $wf_t = -$$ ] && command -v setsid >/dev/null; then
-  (exec setsid /bin/sh -c "$wf_a" wharfinger-watch $$ "$PPID" </dev/null >/dev/null 2>&1 &)
+# Twice in the background, so that the watcher is no child of the command: some programs wait for all children. When the parent
+# began is read here: it may be gone when the watcher begins.
+if [ -n "$wf_a" ] && [ $wf_t = -$$ ] && wf_stat "$PPID" && command -v setsid >/dev/null; then
+  (exec setsid /bin/sh -c "$wf_a" wharfinger-watch $$ "${wf_b#@}" "$PPID" "$wf_s" </dev/null >/dev/null 2>&1 &)
 fi
 
 while [ "$wf_n" -gt 0 ]; do
