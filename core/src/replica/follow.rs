@@ -5,8 +5,8 @@
 //! is stored nowhere (how probes went, back-off, counters, brakes).
 
 use crate::{
-    Batch, Configuration, Lease, LeaseId, LeaseState, Machine, PoolRow, Resource, ResourceId, Revision, Snapshot,
-    Timestamp,
+    Batch, Configuration, Lease, LeaseId, LeaseState, Machine, PoolRow, Resource, ResourceId, Revision, Session,
+    Snapshot, Timestamp,
 };
 use crate::{Core, Limits};
 use alloc::collections::BTreeSet;
@@ -31,6 +31,10 @@ impl Core {
         for row in &batch.machines {
             self.load_machine(Machine::clone(row));
         }
+        // Before the leases that they keep.
+        for row in &batch.sessions {
+            self.load_session(Session::clone(row));
+        }
         // Hosts before children, so that each child finds its host.
         let (children, hosts): (Vec<_>, Vec<_>) = batch.resources.iter().partition(|row| row.parent.is_some());
         for row in hosts.into_iter().chain(children) {
@@ -47,6 +51,9 @@ impl Core {
         }
         for id in &batch.forgotten_leases {
             self.forget_lease(*id);
+        }
+        for id in &batch.ended_sessions {
+            let _ = self.unload_session(*id);
         }
         self.enqueue_again(&waiting);
         for id in &batch.forgotten_resources {
@@ -78,6 +85,7 @@ impl Core {
             leases: self.lease_entries().map(|entry| Lease::clone(&entry.row)).collect(),
             resources: self.entries().map(|entry| Resource::clone(&entry.row)).collect(),
             machines: self.machines().map(|row| Machine::clone(row)).collect(),
+            sessions: self.sessions().map(|row| Session::clone(row)).collect(),
             pools: pools
                 .map(|pool| PoolRow {
                     name: pool.config.name.clone(),

@@ -25,6 +25,7 @@ mod pools;
 mod quotas;
 mod restart;
 mod retry;
+mod sessions;
 mod shares;
 mod sizing;
 mod supply;
