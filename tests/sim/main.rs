@@ -3,6 +3,7 @@
 //! `SIM_SEED=7 cargo test --test sim` replays one seed and prints its trace. `SIM_SEEDS=2000` sets the number of seeds.
 
 mod adapters;
+mod agent;
 mod broker;
 mod due;
 mod fleet;
@@ -15,6 +16,7 @@ mod provider;
 mod queue;
 mod rests;
 mod rng;
+mod sessions;
 mod trace;
 mod world;
 

@@ -52,10 +52,17 @@ impl Core {
         Ok(Reply::Done)
     }
 
-    /// The end of a stream that was replaced, or of a session that ended, changes nothing.
+    /// The end of a stream that was replaced, or of a session that ended, changes nothing. A session that keeps no lease ends with
+    /// its stream: there is nothing to lose.
     pub(crate) fn on_stream_ended(&mut self, stream: SessionStream) -> Reply {
-        if self.present_stream(stream).is_ok_and(|row| row.doubt.is_none()) {
-            self.doubt_session(stream.session);
+        if let Ok(row) = self.present_stream(stream)
+            && row.doubt.is_none()
+        {
+            if self.session_leases(row.id, None).next().is_none() {
+                self.close_session(row.id, &row.principal);
+            } else {
+                self.doubt_session(row.id);
+            }
         }
         Reply::Done
     }

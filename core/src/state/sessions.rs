@@ -5,6 +5,7 @@ use crate::{Core, Lease, LeaseId, Session, SessionId, Timestamp};
 use alloc::collections::BTreeSet;
 use alloc::sync::Arc;
 use alloc::vec::Vec;
+use core::ops::Bound;
 
 /// A row, and what is known beside it.
 #[derive(Clone, Debug)]
@@ -31,6 +32,13 @@ impl Core {
     /// The leases that a session keeps.
     pub fn leases_of_session(&self, id: SessionId) -> Vec<LeaseId> {
         self.sessions.get(&id).map(|entry| entry.leases.iter().copied().collect()).unwrap_or_default()
+    }
+
+    /// The same, by id, from after this one.
+    pub(crate) fn session_leases(&self, id: SessionId, after: Option<LeaseId>) -> impl Iterator<Item = LeaseId> {
+        let from = after.map_or(Bound::Unbounded, Bound::Excluded);
+        let leases = self.sessions.get(&id).map(|entry| entry.leases.range((from, Bound::Unbounded)));
+        leases.into_iter().flatten().copied()
     }
 
     /// The number of a principal's sessions.

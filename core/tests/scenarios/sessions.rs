@@ -129,6 +129,18 @@ fn the_end_of_the_stream_is_doubt_at_once_and_evidence_after_the_grace() {
 }
 
 #[test]
+fn a_session_that_keeps_nothing_ends_with_its_stream() {
+    let mut w = world();
+    let stream = open(&mut w);
+    let lease = w.ask(kept(stream));
+    w.all_works();
+    w.release(lease, Outcome::Ok);
+    w.step(Input::StreamEnded(stream)).unwrap();
+    assert_eq!(row(&w, stream), None);
+    assert_eq!(entries(&w), [(EventKind::SessionClosed, "0 leases go on by their own TTL")]);
+}
+
+#[test]
 fn another_stream_resumes_a_session_with_nothing_lost() {
     let mut w = world();
     let first = open(&mut w);
@@ -154,6 +166,7 @@ fn another_stream_resumes_a_session_with_nothing_lost() {
 fn a_session_of_another_principal_is_one_that_never_was() {
     let mut w = world();
     let stream = open(&mut w);
+    w.ask(kept(stream));
     w.step(Input::StreamEnded(stream)).unwrap();
     let by = |tenant: &str, name: &str| Caller { tenant: Arc::from(tenant), ..Caller::sole_tenant(name) };
     let mut resumed = |session, caller| w.step(Input::ResumeSession { session, caller }).unwrap_err();
