@@ -317,7 +317,7 @@ impl Keeper {
                 self.session = None;
                 self.watch = Some(self.client.watch(watched_by_id(&self.lease.id)));
                 if self.lease.may_work() {
-                    self.renew_at = Some(Instant::now());
+                    self.renew_at = Some(Instant::now() + first_renewal(&self.lease));
                 }
                 None
             }

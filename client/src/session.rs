@@ -42,7 +42,8 @@ pub(crate) fn keep(client: Client, lease: &pb::Lease, ttl: Duration) -> (AbortOn
     let (news, received) = mpsc::channel(64);
     let backoff = Backoff::new(Duration::from_millis(50), (ttl / 10).max(Duration::from_millis(200)));
     let (lease, holder) = (lease.id.clone(), lease.holder.clone());
-    let mut keeper = SessionKeeper { client, lease, holder, ttl, news, session: None, revision: 0, refused: 0, backoff };
+    let mut keeper =
+        SessionKeeper { client, lease, holder, ttl, news, session: None, revision: 0, refused: 0, backoff };
     // Ends with its handle, which is aborted when it is dropped.
     let task = tokio::spawn(async move { keeper.run().await });
     (AbortOnDropHandle::new(task), received)
@@ -161,7 +162,9 @@ impl SessionKeeper {
                 message = timeout_at(heard + BOOKMARKS.0 * BOOKMARKS.1, responses.message()) => message,
             };
             let Ok(message) = message else { return Err(Status::unavailable("the broker is silent")) };
-            let Some(message) = message? else { return Err(Status::unavailable("the broker ended the session's stream")) };
+            let Some(message) = message? else {
+                return Err(Status::unavailable("the broker ended the session's stream"));
+            };
             heard = Instant::now();
             if let Some(opened) = message.opened {
                 self.session = Some(opened.session_id);
@@ -207,7 +210,7 @@ impl SessionKeeper {
 
     async fn tell(&mut self, news: Kept) {
         if let Kept::Lease(lease) = &news {
-            self.client.seen.lease(Some(lease));
+            self.client.seen.lease(Some(lease.as_ref()));
         }
         // The guard may be gone: the next turn sees it.
         let _ = self.news.send(news).await;
@@ -236,7 +239,9 @@ impl SessionKeeper {
                 End::Again(status)
             }
             // The roles changed, or the token ended: another stream shows what is left.
-            (Code::PermissionDenied, Some("NO_LONGER_ALLOWED")) | (Code::Unauthenticated, _) if self.session.is_some() => {
+            (Code::PermissionDenied, Some("NO_LONGER_ALLOWED")) | (Code::Unauthenticated, _)
+                if self.session.is_some() =>
+            {
                 End::Again(status)
             }
             _ => match ClientError::from(status.clone()) {

@@ -301,7 +301,12 @@ impl Index {
     }
 
     fn each(&self, act: impl Fn(&Watcher)) {
-        let keyed = self.by_session.values().chain(self.by_lease.values()).chain(self.by_holder.values()).chain(self.by_pool.values());
+        let keyed = self
+            .by_session
+            .values()
+            .chain(self.by_lease.values())
+            .chain(self.by_holder.values())
+            .chain(self.by_pool.values());
         keyed.chain([&self.everything]).flat_map(BTreeMap::values).for_each(|watcher| act(watcher));
     }
 }

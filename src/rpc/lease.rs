@@ -16,7 +16,7 @@ use tokio::sync::mpsc;
 use tokio::time::Instant;
 use tokio_stream::wrappers::ReceiverStream;
 use tonic::{Request, Response, Status, Streaming, async_trait};
-use wharfinger_core::{Caller, Input, Lease, LeaseId, LeaseState, Millis, Reply, Revision, View};
+use wharfinger_core::{Caller, Input, Lease, LeaseId, LeaseState, Reply, Revision, View};
 
 /// Maximum number of entries in the history of `Explain`, the latest ones.
 const HISTORY: usize = 200;

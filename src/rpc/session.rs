@@ -233,7 +233,8 @@ impl<'s> Stream<'s> {
             Done::Answer(answer) => message.answers.push(answer),
             Done::Beat(number, Ok(_)) => message.beat = message.beat.max(number),
             Done::Closed(Ok(_)) => return Some(End::Closed),
-            Done::Beat(_, Err(error @ SubmitError::Rejected(_))) | Done::Closed(Err(error @ SubmitError::Rejected(_))) => {
+            Done::Beat(_, Err(error @ SubmitError::Rejected(_)))
+            | Done::Closed(Err(error @ SubmitError::Rejected(_))) => {
                 return Some(End::Refused(error.into()));
             }
             // The broker recovers from its store: a later heartbeat counts.

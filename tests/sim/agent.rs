@@ -2,7 +2,9 @@
 
 use crate::rng::Rng;
 use std::sync::Arc;
-use wharfinger_core::{Caller, Input, LeaseRequest, Millis, Reply, SessionId, SessionRequest, SessionStream, Timestamp};
+use wharfinger_core::{
+    Caller, Input, LeaseRequest, Millis, Reply, SessionId, SessionRequest, SessionStream, Timestamp,
+};
 
 /// The state of an agent's session.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -59,7 +61,8 @@ impl Agent {
                 self.session = Session::Asked(None);
                 let ttl = Millis::secs(rng.between(8, 30));
                 let grace = rng.chance(500).then(|| Millis::secs(rng.between(1, 8)));
-                let request = SessionRequest { caller: caller.clone(), holder: Arc::from("agent"), ttl: Some(ttl), grace };
+                let request =
+                    SessionRequest { caller: caller.clone(), holder: Arc::from("agent"), ttl: Some(ttl), grace };
                 (vec![Input::OpenSession(request)], false)
             }
             // The answer was lost: a session without a lease ends by its silence.

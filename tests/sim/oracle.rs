@@ -8,9 +8,9 @@ use crate::sessions::Sessions;
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 use wharfinger_core::{
-    Batch, Effect, Ended, EventKind, FailReason, GroupId, Input, Lease, LeaseId, LeaseRequest, LeaseState, Link, Millis, Op,
-    Outcome, PoolConfig, PoolView, Reason, Reply, Resource, ResourceId, ResourceState, Revision, Source, Timestamp,
-    Weight, Work,
+    Batch, Effect, Ended, EventKind, FailReason, GroupId, Input, Lease, LeaseId, LeaseRequest, LeaseState, Link,
+    Millis, Op, Outcome, PoolConfig, PoolView, Reason, Reply, Resource, ResourceId, ResourceState, Revision, Source,
+    Timestamp, Weight, Work,
 };
 
 /// Time at which a host was given up, and its machine.

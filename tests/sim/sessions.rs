@@ -38,7 +38,8 @@ impl Sessions {
             known.lives = false;
             let silent = known.heard.after(known.patience()) <= batch.now && grace_until <= batch.now;
             let closed = batch.events.iter().any(|event| {
-                event.kind == wharfinger_core::EventKind::SessionClosed && event.subject == wharfinger_core::Subject::Session(*id)
+                event.kind == wharfinger_core::EventKind::SessionClosed
+                    && event.subject == wharfinger_core::Subject::Session(*id)
             });
             if !silent && !closed {
                 return Err(format!("{id} was lost at {:?}, and was heard at {:?}", batch.now, known.heard));
@@ -58,7 +59,9 @@ impl Sessions {
                 },
                 Input::ResumeSession { session, .. } => {
                     // The row of the batch shows whether it was resumed.
-                    if let Some(known) = self.0.get_mut(session).filter(|known| known.lives && known.row.doubt.is_none()) {
+                    if let Some(known) =
+                        self.0.get_mut(session).filter(|known| known.lives && known.row.doubt.is_none())
+                    {
                         known.heard = now;
                     }
                     continue;
@@ -98,7 +101,9 @@ impl Sessions {
             known.lives && now > known.heard.after(known.patience()).max(grace_until).after(Millis::secs(2))
         };
         match self.0.values().find(late) {
-            Some(known) => Err(format!("{} was heard at {:?}, and has not ended by {now:?}", known.row.id, known.heard)),
+            Some(known) => {
+                Err(format!("{} was heard at {:?}, and has not ended by {now:?}", known.row.id, known.heard))
+            }
             None => Ok(()),
         }
     }

@@ -1,7 +1,9 @@
 use super::*;
-use crate::guard::{LeaseGuard, LeaseStatus};
-use crate::testing::{lease, told, AgentStream, Broker};
 use crate::Lost;
+use crate::guard::{LeaseGuard, LeaseStatus};
+use crate::testing::{AgentStream, Broker, lease, told};
+use std::collections::HashMap;
+use tonic_types::{ErrorDetails, StatusExt};
 
 fn active(revision: u64) -> pb::Lease {
     lease(revision, pb::LeaseState::Active)
@@ -19,9 +21,9 @@ async fn held() -> (Broker, mpsc::Receiver<AgentStream>, LeaseGuard) {
 /// Reads the first message of a stream, and opens the session.
 async fn accepts(stream: &mut AgentStream, id: &str) -> pb::SessionOpen {
     let first = stream.0.message().await.unwrap().unwrap();
-    let keeps = first.calls.iter().any(|call| {
-        matches!(&call.call, Some(Call::Renew(renew)) if call.id == KEEP && renew.lease_id == active(1).id)
-    });
+    let keeps = first.calls.iter().any(
+        |call| matches!(&call.call, Some(Call::Renew(renew)) if call.id == KEEP && renew.lease_id == active(1).id),
+    );
     assert!(keeps, "{first:?}");
     let opened = Some(pb::SessionOpened { session_id: id.into(), ..Default::default() });
     stream.1.send(Ok(pb::SessionResponse { opened, ..Default::default() })).await.unwrap();
@@ -101,8 +103,8 @@ async fn a_session_that_ended_is_replaced_by_a_new_one() {
     let mut stream = sessions.recv().await.unwrap();
     accepts(&mut stream, "ses_7").await;
     keeps(&stream, 2).await;
-    let unknown = tonic_types::ErrorDetails::with_error_info("UNKNOWN_SESSION", "wharfinger", []);
-    let unknown = tonic_types::StatusExt::with_error_details(Code::NotFound, "no session ses_7", unknown);
+    let unknown = ErrorDetails::with_error_info("UNKNOWN_SESSION", "wharfinger", HashMap::new());
+    let unknown = Status::with_error_details(Code::NotFound, "no session ses_7", unknown);
     stream.1.send(Err(unknown)).await.unwrap();
     let mut stream = sessions.recv().await.unwrap();
     let open = accepts(&mut stream, "ses_8").await;

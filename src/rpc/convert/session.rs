@@ -65,7 +65,10 @@ pub(crate) fn message(message: &pb::SessionRequest) -> Result<(), RpcError> {
 
 fn calls(p: &mut Problems, message: &pb::SessionRequest) {
     if message.calls.len() > MAX_SESSION_CALLS {
-        let text = format!("has {} entries; at most {MAX_SESSION_CALLS} are taken: send several messages", message.calls.len());
+        let text = format!(
+            "has {} entries; at most {MAX_SESSION_CALLS} are taken: send several messages",
+            message.calls.len()
+        );
         p.add("calls", text);
     }
 }
@@ -118,7 +121,6 @@ pub(crate) fn opened(session: &Session) -> pb::SessionOpened {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::rpc::status::RpcError;
     use wharfinger_core::Millis;
 
     fn fields<T: std::fmt::Debug>(result: Result<T, RpcError>) -> Vec<String> {

@@ -181,7 +181,8 @@ async fn a_session_leases_hears_reports_and_releases() {
         let outcome = pb::Outcome::Ok.into();
         Call::Release(pb::ReleaseRequest { lease_id: id.into(), outcome, ..Default::default() })
     };
-    let answers = agent.calls(vec![report, release(&ids[1]), release("lse_1"), release("lse_00000000000000000000000009")]);
+    let answers =
+        agent.calls(vec![report, release(&ids[1]), release("lse_1"), release("lse_00000000000000000000000009")]);
     let answers = answers.await;
     assert!(matches!((&answers[0], &answers[1]), (Answer::Report(_), Answer::Release(_))), "{answers:?}");
     let refusals: Vec<_> = answers[2..]
@@ -270,7 +271,10 @@ async fn another_stream_ends_the_one_before_it() {
     first.send(pb::SessionRequest::default()).await;
     assert_eq!(why(&first.end().await), (Code::FailedPrecondition, Some("SESSION_RESUMED".into())));
     second.beats().await;
-    assert!(get(&broker, &lease).await.holder_doubt_since.is_none(), "the end of a stream that was replaced is no doubt");
+    assert!(
+        get(&broker, &lease).await.holder_doubt_since.is_none(),
+        "the end of a stream that was replaced is no doubt"
+    );
 }
 
 #[tokio::test]
@@ -280,7 +284,10 @@ async fn a_lease_of_a_call_of_its_own_goes_into_a_session_and_out_of_it() {
     let lease = active(&client, "a").await;
     let mut agent = Agent::with_ttl(&broker, Duration::from_secs(30)).await;
     let one = pb::RenewRequest { lease_id: lease.id.clone(), ..Default::default() };
-    let several = pb::RenewRequest { lease_ids: vec![lease.id.clone(), "lse_00000000000000000000000009".into()], ..Default::default() };
+    let several = pb::RenewRequest {
+        lease_ids: vec![lease.id.clone(), "lse_00000000000000000000000009".into()],
+        ..Default::default()
+    };
     let answers = agent.calls(vec![Call::Renew(one), Call::Renew(several)]).await;
     let Answer::Renew(one) = &answers[0] else { panic!("{answers:?}") };
     assert_eq!(one.lease.as_ref().unwrap().session_id, agent.opened.session_id);
@@ -366,7 +373,10 @@ async fn a_session_outlives_a_failure_of_the_store() {
     agent.hears(&lease, is(pb::LeaseState::Active)).await;
     broker.store.inject(crate::store::Fault::NotCommitted);
     let failed = agent.calls(vec![Call::Lease(wanted("b"))]).await;
-    assert!(matches!(&failed[0], Answer::Refusal(refusal) if refusal.code == i32::from(Code::Unavailable)), "{failed:?}");
+    assert!(
+        matches!(&failed[0], Answer::Refusal(refusal) if refusal.code == i32::from(Code::Unavailable)),
+        "{failed:?}"
+    );
     let again = agent.lease("b").await.id;
     agent.hears(&again, is(pb::LeaseState::Active)).await;
     agent.beats().await;
