@@ -54,7 +54,12 @@ impl Agent {
         };
     }
 
-    /// What it says to the broker about its session before anything else, and whether it may go on.
+    /// It is gone, and with it each sign of life. The next one has a session of its own.
+    pub(crate) fn vanish(&mut self) {
+        self.session = Session::None;
+    }
+
+    /// Returns the inputs about its session, which come before all others, and whether it may go on.
     pub(crate) fn act(&mut self, now: Timestamp, caller: &Caller, calm: bool, rng: &mut Rng) -> (Vec<Input>, bool) {
         match self.session {
             Session::None => {

@@ -188,6 +188,9 @@ impl Holder {
                     && rows.iter().any(|row| matches!(row.state, LeaseState::Active { .. }));
                 if !calm && until > now && rng.chance(if partial { 300 } else { 20 }) {
                     self.doing = Doing::Idle;
+                    if let Some(agent) = &mut self.agent {
+                        agent.vanish();
+                    }
                     return (Vec::new(), now.after(Millis::secs(20)));
                 }
                 (inputs, later)

@@ -110,7 +110,9 @@ pub(crate) fn run(seed: u64, kept: Kept) -> Report {
         rng,
     };
     let result = world.live();
-    let counts = BTreeMap::from([("rests of machines", world.oracle.rests.rested)]);
+    let [lost, resumed] = world.oracle.sessions.counts();
+    let rested = world.oracle.rests.rested;
+    let counts = BTreeMap::from([("rests of machines", rested), ("sessions lost", lost), ("sessions resumed", resumed)]);
     Report { trace: world.trace.into_text(), result, turns: world.turns, counts }
 }
 
@@ -469,8 +471,8 @@ impl World {
                 self.life += 1;
                 let (_, over) = self.things.recovered(self.now, 0, &batch.effects, &mut self.rng);
                 self.provider.ended(&over);
-                self.oracle.sessions.recovered(self.now);
                 self.look_at_the_store()?;
+                self.oracle.sessions.recovered(self.now);
                 self.oracle.lost_sight();
                 self.oracle.answered.extend(asked.iter().filter_map(op_of));
                 self.deliver(&asked, answers)?;
