@@ -112,7 +112,8 @@ pub(crate) fn run(seed: u64, kept: Kept) -> Report {
     let result = world.live();
     let [lost, resumed] = world.oracle.sessions.counts();
     let rested = world.oracle.rests.rested;
-    let counts = BTreeMap::from([("rests of machines", rested), ("sessions lost", lost), ("sessions resumed", resumed)]);
+    let counts =
+        BTreeMap::from([("rests of machines", rested), ("sessions lost", lost), ("sessions resumed", resumed)]);
     Report { trace: world.trace.into_text(), result, turns: world.turns, counts }
 }
 
