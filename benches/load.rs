@@ -1,7 +1,7 @@
 //! Load over real sockets: durable `Lease` and `Lease`+`Release` against an empty unary call, and against etcd where it
 //! is installed, in one run. Medians of five.
 //!
-//! `cargo bench --bench load [-- --seconds 3 --rounds 5 | --smoke | --profile [--by certificate] | --trust | --leases 1000000 [--ended 1000000] [--resources 100000] [--postgres] | --hosts 10000]`. Everything listens on loopback and ends by itself.
+//! `cargo bench --bench load [-- --seconds 3 --rounds 5 | --smoke | --profile [--by certificate] | --trust | --sessions | --leases 1000000 [--ended 1000000] [--resources 100000] [--postgres] | --hosts 10000]`. Everything listens on loopback and ends by itself.
 
 #![allow(
     clippy::disallowed_methods,
@@ -21,6 +21,8 @@ mod pg;
 mod probes;
 #[path = "load/scale.rs"]
 mod scale;
+#[path = "load/sessions.rs"]
+mod sessions;
 #[path = "../jwt/tests/support/mod.rs"]
 mod signer;
 #[path = "load/trust.rs"]
@@ -71,6 +73,8 @@ fn main() {
         runtime.block_on(profile(plan, if certified { By::Certificate } else { By::Nothing }));
     } else if args.iter().any(|arg| arg == "--trust") {
         runtime.block_on(known_callers(plan, rounds));
+    } else if args.iter().any(|arg| arg == "--sessions") {
+        runtime.block_on(over_sessions(plan, rounds));
     } else if args.iter().any(|arg| arg == "--hosts") {
         runtime.block_on(probes::run(number("--hosts", 10_000) as u32, Duration::from_secs(number("--seconds", 20))));
     } else if cfg!(feature = "postgres") && args.iter().any(|arg| arg == "--postgres") {
@@ -130,6 +134,35 @@ async fn known_callers(plan: Plan, rounds: usize) {
         "handshakes",
         of(&handshakes, |figure| figure.rate)
     );
+}
+
+/// Leases over sessions beside an empty unary call, in one run.
+async fn over_sessions(plan: Plan, rounds: usize) {
+    let folder =
+        tempfile::tempdir_in(".").expect("the current folder can be written: the database must be on a real disk");
+    let empty = empty::Empty::start().await;
+    let wharf = wharf::Wharf::start(&folder.path().join("bench.db")).await;
+    let (mut calls, mut leases, mut unary) = (Vec::new(), Vec::new(), Vec::new());
+    for round in 0..rounds {
+        eprintln!("round {} of {rounds}", round + 1);
+        calls.push(empty.load(plan).await);
+        leases.push(sessions::lease(&wharf, plan).await);
+        unary.push(wharf.lease(plan).await);
+    }
+    println!("\n{CONNECTIONS} connections x {IN_FLIGHT} in flight, medians of {rounds}; SQLite synchronous=FULL\n");
+    for (name, all) in [("empty unary call", &calls), ("Lease over a session", &leases), ("Lease", &unary)] {
+        // Each round has its ratio: a busy machine is as busy for both.
+        let ratio = median(all.iter().zip(&calls).map(|(own, empty)| own.rate / empty.rate).collect());
+        let of = |part: fn(&Figure) -> f64| median(all.iter().map(part).collect());
+        println!(
+            "{name:<24} {:>9.0} per second  p50 {:>6.2} ms  p99 {:>6.2} ms  {:>5.2} cores  of an empty call {ratio:>5.2}",
+            of(|figure| figure.rate),
+            of(|figure| figure.p50.as_secs_f64() * 1e3),
+            of(|figure| figure.p99.as_secs_f64() * 1e3),
+            of(|figure| figure.cores),
+        );
+    }
+    println!("\nLease over a session / empty call: budget >= 1.5");
 }
 
 async fn run(plan: Plan, rounds: usize) {

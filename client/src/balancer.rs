@@ -23,6 +23,9 @@ use tonic::{Code, ConnectError, Status};
 /// Maximum number of servers, configured or named by other servers.
 const MOST: usize = 32;
 
+/// The call whose messages are a stream.
+const SESSION: &str = "/wharfinger.v1.LeaseService/Session";
+
 type BoxError = Box<dyn StdError + Send + Sync>;
 
 /// Connections to one server.
@@ -217,6 +220,34 @@ impl Endpoints {
         if refusal { Next::Again } else { Next::Done }
     }
 
+    /// Carries a call whose messages are a stream, once: they cannot be sent again. A refusal leads the next one to another server.
+    async fn carry_stream(self, mut request: Request<Body>) -> Result<Response<Body>, BoxError> {
+        let (at, mut channel, count) = self.shared.current(self.watches);
+        let trace = self.shared.options.traceparent.as_deref();
+        if let Some(Ok(trace)) = trace.map(tonic::codegen::http::HeaderValue::from_str) {
+            request.headers_mut().insert("traceparent", trace);
+        }
+        let token = self.shared.sign(&mut request, at).await?;
+        let answer = async {
+            poll_fn(|cx| channel.poll_ready(cx)).await?;
+            channel.call(request).await
+        };
+        match answer.await {
+            Ok(response) => {
+                if is_unauthenticated(&response) {
+                    // Another token is asked for, for the next one.
+                    self.shared.has_other_than(token.as_ref()).await;
+                }
+                let _ = self.judge(&response, at, count, &[]);
+                Ok(response)
+            }
+            Err(error) => {
+                self.shared.go_on(self.watches, at, count);
+                Err(error.into())
+            }
+        }
+    }
+
     async fn carry(self, request: Request<Body>) -> Result<Response<Body>, BoxError> {
         let (mut parts, body) = request.into_parts();
         let trace = self.shared.options.traceparent.as_deref();
@@ -309,6 +340,9 @@ impl Service<Request<Body>> for Endpoints {
     }
 
     fn call(&mut self, request: Request<Body>) -> Self::Future {
+        if request.uri().path() == SESSION {
+            return Box::pin(self.clone().carry_stream(request));
+        }
         Box::pin(self.clone().carry(request))
     }
 }

@@ -3,6 +3,7 @@
 use crate::backoff::{Backoff, jittered};
 use crate::error::ClientError;
 use crate::pb;
+use crate::session::{self, Kept};
 use crate::watch::{WatchStream, Watched};
 use crate::{Client, limited, span};
 use std::fmt;
@@ -10,7 +11,7 @@ use std::future::Future;
 use std::pin::Pin;
 use std::sync::Arc;
 use std::time::{Duration, SystemTime};
-use tokio::sync::watch;
+use tokio::sync::{mpsc, watch};
 use tokio::time::Instant;
 use tokio_util::task::AbortOnDropHandle;
 
@@ -79,7 +80,7 @@ fn state_name(state: pb::LeaseState) -> &'static str {
     name.strip_prefix("LEASE_STATE_").unwrap_or(name)
 }
 
-/// Keeps a lease: renews it at a third of its TTL and watches it.
+/// Keeps a lease: by a session where the server has them, and else by renewals at a third of its TTL and a watch.
 ///
 /// Dropping the guard stops the renewals and **releases nothing**: a panic does not know the state in which the work left the
 /// resource. The lease then ends by its TTL, and the broker checks the resource. Call [`LeaseGuard::release`] to end it
@@ -90,14 +91,18 @@ pub struct LeaseGuard {
     id: String,
     status: watch::Receiver<LeaseStatus>,
     keeper: AbortOnDropHandle<()>,
+    /// The stream of the session. It stays until the lease is released, so that its end is no doubt.
+    _session: AbortOnDropHandle<()>,
 }
 
 impl LeaseGuard {
     pub(crate) fn new(client: Client, lease: pb::Lease) -> Self {
         let id = lease.id.clone();
-        let (mut keeper, status) = Keeper::new(client.clone(), lease);
+        let (session, kept) = session::keep(client.clone(), &lease, ttl(&lease));
+        let (mut keeper, status) = Keeper::new(client.clone(), lease, Some(kept));
+        // Ends with its handle, which is aborted when it is dropped.
         let task = tokio::spawn(async move { keeper.run().await });
-        Self { client, id, status, keeper: AbortOnDropHandle::new(task) }
+        Self { client, id, status, keeper: AbortOnDropHandle::new(task), _session: session }
     }
 
     /// Id of the lease.
@@ -233,6 +238,8 @@ struct Keeper {
     client: Client,
     lease: Arc<pb::Lease>,
     status: watch::Sender<LeaseStatus>,
+    /// News of the session that keeps the lease. `None`: renewals keep it.
+    session: Option<mpsc::Receiver<Kept>>,
     watch: Option<WatchStream>,
     renewal: Option<Renewal>,
     renew_at: Option<Instant>,
@@ -244,16 +251,21 @@ struct Keeper {
 }
 
 impl Keeper {
-    fn new(client: Client, lease: pb::Lease) -> (Self, watch::Receiver<LeaseStatus>) {
+    fn new(
+        client: Client,
+        lease: pb::Lease,
+        session: Option<mpsc::Receiver<Kept>>,
+    ) -> (Self, watch::Receiver<LeaseStatus>) {
         let lease = Arc::new(lease);
         let (status, told) = watch::channel(LeaseStatus::Waiting(lease.clone()));
-        let watch = Some(client.watch(watched_by_id(&lease.id)));
+        let watch = session.is_none().then(|| client.watch(watched_by_id(&lease.id)));
         // Short against the TTL: several tries fit into the rest of it.
         let backoff = Backoff::new(Duration::from_millis(100), (ttl(&lease) / 10).max(Duration::from_millis(200)));
         let mut keeper = Self {
             client,
             lease,
             status,
+            session,
             watch,
             renewal: None,
             renew_at: None,
@@ -264,6 +276,7 @@ impl Keeper {
         if let Some(lost) = keeper.told() {
             keeper.status.send_replace(LeaseStatus::Lost(lost));
             keeper.watch = None;
+            keeper.session = None;
         }
         (keeper, told)
     }
@@ -272,6 +285,7 @@ impl Keeper {
         while !matches!(*self.status.borrow(), LeaseStatus::Lost(_)) {
             let lost = tokio::select! {
                 biased;
+                kept = kept(&mut self.session) => self.kept(kept),
                 watched = next(&mut self.watch) => self.watched(watched),
                 (sent, answer) = optional(&mut self.renewal) => {
                     self.renewal = None;
@@ -285,6 +299,27 @@ impl Keeper {
             };
             if let Some(lost) = lost {
                 self.status.send_replace(LeaseStatus::Lost(lost));
+            }
+        }
+    }
+
+    fn kept(&mut self, kept: Option<Kept>) -> Option<Lost> {
+        match kept {
+            Some(Kept::Lease(lease)) => self.news(*lease),
+            Some(Kept::Heard(sent)) => {
+                // From the time of sending: the broker counts from the arrival, which is later.
+                if self.lease.may_work() {
+                    self.held_until = Some(sent + ttl(&self.lease));
+                }
+                None
+            }
+            Some(Kept::Unusable) | None => {
+                self.session = None;
+                self.watch = Some(self.client.watch(watched_by_id(&self.lease.id)));
+                if self.lease.may_work() {
+                    self.renew_at = Some(Instant::now() + first_renewal(&self.lease));
+                }
+                None
             }
         }
     }
@@ -362,7 +397,9 @@ impl Keeper {
             return Some(Lost::Ended(lease));
         } else if lease.may_work() {
             self.held_until.get_or_insert_with(|| Instant::now() + ttl(&lease));
-            self.renew_at.get_or_insert_with(|| Instant::now() + first_renewal(&lease));
+            if self.session.is_none() {
+                self.renew_at.get_or_insert_with(|| Instant::now() + first_renewal(&lease));
+            }
             match lease.ends_at.and_then(|at| SystemTime::try_from(at).ok()) {
                 Some(at) => LeaseStatus::EndsAt(lease, at),
                 None if lease.doubt.is_some() => LeaseStatus::Doubt(lease),
@@ -438,6 +475,14 @@ fn first_renewal(lease: &pb::Lease) -> Duration {
     let expires_at = lease.expires_at.and_then(|at| SystemTime::try_from(at).ok());
     let left = expires_at.and_then(|at| at.duration_since(crate::clock::wall()).ok()).unwrap_or_default();
     if left >= ttl.mul_f64(0.9) && left <= ttl.mul_f64(1.1) { third(ttl) } else { Duration::ZERO }
+}
+
+/// The next news of the session; `None`: its task has ended.
+async fn kept(session: &mut Option<mpsc::Receiver<Kept>>) -> Option<Kept> {
+    match session {
+        Some(session) => session.recv().await,
+        None => std::future::pending().await,
+    }
 }
 
 async fn at(time: Option<Instant>) {

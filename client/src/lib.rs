@@ -50,6 +50,7 @@ mod error;
 mod guard;
 pub mod pb;
 mod random;
+mod session;
 #[cfg(test)]
 mod tables;
 #[cfg(test)]

@@ -13,7 +13,7 @@ use tokio::sync::mpsc;
 use tokio_stream::wrappers::ReceiverStream;
 use tokio_util::sync::{CancellationToken, DropGuard};
 use tonic::transport::server::TcpIncoming;
-use tonic::{Request, Response, Status, async_trait};
+use tonic::{Request, Response, Status, Streaming, async_trait};
 
 pub(crate) type Message = Result<pb::WatchResponse, Status>;
 
@@ -36,7 +36,12 @@ pub(crate) struct Script {
     pub(crate) who: Mutex<VecDeque<Result<pb::WhoAmIResponse, Status>>>,
     pub(crate) renewals: Mutex<usize>,
     pub(crate) releases: Mutex<Vec<pb::ReleaseRequest>>,
+    /// Takes each stream of a session that a client opens. `None`: the broker has no sessions.
+    pub(crate) sessions: Mutex<Option<mpsc::Sender<AgentStream>>>,
 }
+
+/// The messages of a client over its session, and where to answer.
+pub(crate) type AgentStream = (Streaming<pb::SessionRequest>, mpsc::Sender<Result<pb::SessionResponse, Status>>);
 
 struct Service {
     script: Arc<Script>,
@@ -110,6 +115,21 @@ impl LeaseService for Service {
     async fn watch(&self, request: Request<pb::WatchRequest>) -> Result<Response<Self::WatchStream>, Status> {
         let (tell, told) = mpsc::channel(16);
         let _ = self.watches.send((request.into_inner(), tell));
+        Ok(Response::new(ReceiverStream::new(told)))
+    }
+
+    type SessionStream = ReceiverStream<Result<pb::SessionResponse, Status>>;
+
+    async fn session(
+        &self,
+        request: Request<Streaming<pb::SessionRequest>>,
+    ) -> Result<Response<Self::SessionStream>, Status> {
+        let sessions = self.script.sessions.lock().unwrap().clone();
+        let Some(sessions) = sessions else {
+            return Err(Status::unimplemented("a server of an older version"));
+        };
+        let (tell, told) = mpsc::channel(16);
+        let _ = sessions.send((request.into_inner(), tell)).await;
         Ok(Response::new(ReceiverStream::new(told)))
     }
 

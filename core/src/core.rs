@@ -25,6 +25,10 @@ pub struct Limits {
     /// How long a request waits until it counts as one of the next higher priority, and goes before the shares of
     /// tenants; zero: never.
     pub patience: Millis,
+    /// Maximum number of sessions of one principal.
+    pub sessions: u32,
+    /// TTL of a session that asks for none, and the longest one.
+    pub session_ttl: (Millis, Millis),
 }
 
 impl Default for Limits {
@@ -37,6 +41,8 @@ impl Default for Limits {
             pause: Millis::secs(5),
             brake: Brake::default(),
             patience: Millis::secs(900),
+            sessions: 16_384,
+            session_ttl: (Millis::secs(30), Millis::secs(3600)),
         }
     }
 }
@@ -141,7 +147,7 @@ impl Core {
                 Reply::Each(each)
             }
             Reply::Resource(resource) => Reply::Resource(self.resource(resource.id).cloned().unwrap_or(resource)),
-            Reply::Done | Reply::Pool(_) | Reply::Machine(_) => reply,
+            Reply::Done | Reply::Pool(_) | Reply::Machine(_) | Reply::Session(_) => reply,
         }
     }
 }

@@ -3,7 +3,7 @@
 use crate::Core;
 use crate::state::queue::{Party, Place};
 use crate::state::ranks::Ranks;
-use crate::{Ended, Fault, LeaseId, LeaseState, ResourceId, Stage};
+use crate::{Ended, Fault, LeaseId, LeaseState, ResourceId, SessionId, Stage};
 use alloc::collections::{BTreeMap, BTreeSet};
 use alloc::format;
 use alloc::string::String;
@@ -30,6 +30,7 @@ impl Core {
         self.check_parties()?;
         self.check_ranks()?;
         self.check_held()?;
+        self.check_sessions()?;
         self.check_counters()
     }
 
@@ -232,6 +233,51 @@ impl Core {
             }
             if held.by_pool != by_pool {
                 return Err(format!("tenant {name} counts {:?} by pool, and holds {by_pool:?}", held.by_pool));
+            }
+        }
+        Ok(())
+    }
+
+    /// A lease that a session keeps stands in its table, has no TTL of its own, and shows the doubt of its session. Each other
+    /// active lease of a client has a TTL. The sessions of each principal are counted.
+    fn check_sessions(&self) -> Result<(), String> {
+        let mut kept: BTreeMap<SessionId, BTreeSet<LeaseId>> = BTreeMap::new();
+        for lease in self.lease_entries().map(|entry| &entry.row).filter(|lease| !lease.ended()) {
+            let id = lease.id;
+            let active = matches!(lease.state, LeaseState::Active { .. });
+            match lease.session.and_then(|session| self.session(session)) {
+                Some(session) => {
+                    kept.entry(session.id).or_default().insert(id);
+                    if lease.holder_doubt != session.doubt {
+                        let (own, other) = (lease.holder_doubt, session.doubt);
+                        return Err(format!("{id} shows the doubt {own:?} in its holder, its session {other:?}"));
+                    }
+                    if active && lease.expires_at != lease.expires_at_most {
+                        return Err(format!("{id} is kept by {}, and has a TTL of its own", session.id));
+                    }
+                }
+                None if lease.holder_doubt.is_some() => {
+                    return Err(format!("{id} shows doubt in its holder, and has no session"));
+                }
+                None if active && lease.spec.child.is_none() && lease.expires_at.is_none() => {
+                    return Err(format!("{id} is kept by nothing, and has no TTL"));
+                }
+                None => {}
+            }
+        }
+        let mut counts: BTreeMap<(&Arc<str>, &Arc<str>), u32> = BTreeMap::new();
+        for session in self.sessions() {
+            *counts.entry((&session.tenant, &session.principal)).or_default() += 1;
+            let own: BTreeSet<LeaseId> = self.leases_of_session(session.id).into_iter().collect();
+            let fresh = kept.remove(&session.id).unwrap_or_default();
+            if own != fresh {
+                return Err(format!("{} keeps {own:?}, and should keep {fresh:?}", session.id));
+            }
+        }
+        for ((tenant, principal), fresh) in counts {
+            let own = self.sessions_by(tenant, principal);
+            if own != fresh {
+                return Err(format!("{principal:?} of {tenant} counts {own} sessions, and has {fresh}"));
             }
         }
         Ok(())

@@ -57,6 +57,9 @@
 //! [`Stage`] what they mean to decisions. Only a READY resource gets new leases. Doubt breaks no lease: evidence does,
 //! a verdict or silence over a time. A resource that is removed takes its leases and the resources on it with it.
 //!
+//! A [`Session`] is one stream of one agent. Its heartbeats keep its leases, and change no row. The end of the stream is doubt in the
+//! holder; silence for longer than its TTL or its grace ends it, and its leases.
+//!
 //! A [`Machine`] is an entry of an inventory: what operators ordered for it holds whatever becomes of the resources that
 //! stand for it one after the other.
 //!
@@ -74,6 +77,7 @@
 //! 6. A resource has the cordon of its machine.
 //! 7. A finding that is open has a check to come.
 //! 8. Nothing that follows from a change is left to do.
+//! 9. A lease that a session keeps has no TTL of its own, and shows the doubt of its session.
 //!
 //! # Rooms
 //!
@@ -106,7 +110,7 @@ pub use model::cause::{CauseChain, Link, Reason, Source};
 pub use model::effect::{Effect, Work};
 pub use model::event::{Event, EventKind};
 pub use model::evidence::{Evidence, Record, Run, Uses, Weight};
-pub use model::id::{GroupId, IdError, LeaseId, Op, ResourceId, Revision, Subject};
+pub use model::id::{GroupId, IdError, LeaseId, Op, ResourceId, Revision, SessionId, Subject};
 pub use model::input::{
     AdminRequest, AdminVerb, Blame, CallFailure, Claim, Input, LeaseRequest, Made, Notice, NoticeKind, NoticeTarget,
     Prepared, Verdict,
@@ -121,6 +125,7 @@ pub use model::output::{Batch, Rejection, RejectionKind, Reply, Snapshot};
 pub use model::pool::{Brake, Cordon, DoubtPolicy, Isolation, Item, PoolConfig, PoolRow, Timeouts, Traits};
 pub use model::pools::{Pools, matches};
 pub use model::resource::{AtRisk, Hold, Parent, Resource, ResourceState, Stage, WorkFailure};
+pub use model::session::{Session, SessionRequest, SessionStream};
 pub use model::tenant::{Configuration, Rate, Tenant, Tenants};
 pub use model::time::{Millis, Timestamp};
 pub use model::view::{Blocker, BlockerCode, BrakeView, Explanation, ItemView, PoolCounters, PoolView, TenantView};

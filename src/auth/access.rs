@@ -24,6 +24,8 @@ pub(crate) fn access(path: &str) -> Option<Access> {
         "/wharfinger.v1.LeaseService/Renew" => &[Verb::Renew],
         "/wharfinger.v1.LeaseService/Report" => &[Verb::Report],
         "/wharfinger.v1.LeaseService/Release" => &[Verb::Release],
+        // A session keeps leases. Each call over it needs its own verb.
+        "/wharfinger.v1.LeaseService/Session" => &[Verb::Renew],
         "/wharfinger.v1.LeaseService/Login" => &[Verb::Login],
         "/wharfinger.v1.LeaseService/Get" => &[Verb::Get],
         "/wharfinger.v1.LeaseService/List" => &[Verb::List],

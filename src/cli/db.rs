@@ -175,21 +175,22 @@ fn failure(error: CopyError) -> Failure {
 
 fn say(ui: &Ui, done: &str, config: &StoreConfig, copied: Option<Copied>) -> Result<Exit, Failure> {
     if ui.json {
-        let Copied { leases, resources, pools, machines, events } = copied.unwrap_or_default();
+        let Copied { leases, resources, pools, machines, sessions, events } = copied.unwrap_or_default();
         ui.document(&match copied {
             None => json!({ "done": done, "store": config.to_string() }),
             Some(_) => json!({
                 "done": done, "store": config.to_string(),
-                "leases": leases, "resources": resources, "pools": pools, "machines": machines, "events": events,
+                "leases": leases, "resources": resources, "pools": pools, "machines": machines, "sessions": sessions,
+                "events": events,
             }),
         })?;
         return Ok(Exit::Ok);
     }
     let what = match copied {
         None => "it is of this version's schema".to_string(),
-        Some(Copied { leases, resources, pools, machines, events }) => {
+        Some(Copied { leases, resources, pools, machines, sessions, events }) => {
             format!(
-                "{leases} leases, {resources} resources, {pools} pools, {machines} machines, {events} entries of the audit trail"
+                "{leases} leases, {resources} resources, {pools} pools, {machines} machines, {sessions} sessions, {events} entries of the audit trail"
             )
         }
     };

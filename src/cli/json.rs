@@ -148,6 +148,8 @@ impl Json for pb::Lease {
         put("work", some(&self.work));
         put("missing_credentials", self.missing_credentials.as_ref().map_or(Value::Null, Json::json));
         put("finding", self.finding.as_ref().map_or(Value::Null, Json::json));
+        put("session_id", some(&self.session_id));
+        put("holder_doubt_since", time(self.holder_doubt_since.as_ref()));
         Value::Object(lease)
     }
 }

@@ -129,7 +129,12 @@ pub(crate) async fn keep(context: &Context, args: KeepArgs) -> Result<Exit, Fail
             Ok(signal.exit())
         }
         why = until_gone(process, args.file.clone()) => {
-            let left = text::until(guard.lease().expires_at.as_ref());
+            // Of one that a session keeps, the TTL counts from now.
+            let lease = guard.lease();
+            let left = match lease.expires_at.as_ref() {
+                Some(at) => text::until(Some(at)),
+                None => text::span(lease.ttl.as_ref()),
+            };
             context.ui.event(&format!("lease {id} is no longer renewed and ends in {left}: {why}"));
             Ok(Exit::Ok)
         }

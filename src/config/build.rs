@@ -129,6 +129,9 @@ fn build_limits(section: &LimitsSection, brake: &BrakeSection) -> Limits {
         pause: or(&section.pause, usual.pause),
         brake: build_brake(brake),
         patience: or(&section.patience, usual.patience),
+        // Constants of the API.
+        sessions: usual.sessions,
+        session_ttl: usual.session_ttl,
     }
 }
 

@@ -214,6 +214,7 @@ fn all_that_can_be_said_is_taken() {
             pause: Millis::secs(10),
             brake: Brake { floor: 10, share: 60, hold: Millis::secs(600), window: Millis::secs(30) },
             patience: Millis::secs(300),
+            ..Limits::default()
         }
     );
     let here = &loaded.pools[0];

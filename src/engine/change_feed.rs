@@ -3,7 +3,9 @@
 use crate::store::{Changes, Store, StoreError};
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
-use wharfinger_core::{Batch, Lease, LeaseId, Machine, MachineKey, PoolRow, Resource, ResourceId, Revision};
+use wharfinger_core::{
+    Batch, Lease, LeaseId, Machine, MachineKey, PoolRow, Resource, ResourceId, Revision, Session, SessionId,
+};
 
 /// Maximum number of rows of one page.
 const PAGE: usize = 5000;
@@ -35,6 +37,8 @@ struct Gathered {
     resources: BTreeMap<ResourceId, Resource>,
     pools: BTreeMap<Arc<str>, PoolRow>,
     machines: BTreeMap<MachineKey, Machine>,
+    sessions: BTreeMap<SessionId, Session>,
+    ended_sessions: BTreeSet<SessionId>,
     forgotten_leases: BTreeSet<LeaseId>,
     forgotten_resources: BTreeSet<ResourceId>,
 }
@@ -45,9 +49,11 @@ impl Gathered {
         self.resources.extend(page.resources.drain(..).map(|row| (row.id, row)));
         self.pools.extend(page.pools.drain(..).map(|row| (row.name.clone(), row)));
         self.machines.extend(page.machines.drain(..).map(|row| (row.key.clone(), row)));
+        self.sessions.extend(page.sessions.drain(..).map(|row| (row.id, row)));
         for forgotten in page.forgotten.drain(..) {
             self.forgotten_leases.extend(forgotten.leases);
             self.forgotten_resources.extend(forgotten.resources);
+            self.ended_sessions.extend(forgotten.sessions);
         }
         self.last = page;
     }
@@ -55,6 +61,7 @@ impl Gathered {
     fn batch(mut self, base: Revision) -> Batch {
         self.leases.retain(|id, _| !self.forgotten_leases.contains(id));
         self.resources.retain(|id, _| !self.forgotten_resources.contains(id));
+        self.sessions.retain(|id, _| !self.ended_sessions.contains(id));
         let mut batch = Batch {
             base,
             revision: self.last.revision,
@@ -63,6 +70,8 @@ impl Gathered {
             resources: self.resources.into_values().map(Arc::new).collect(),
             pools: self.pools.into_values().map(Arc::new).collect(),
             machines: self.machines.into_values().map(Arc::new).collect(),
+            sessions: self.sessions.into_values().map(Arc::new).collect(),
+            ended_sessions: self.ended_sessions.into_iter().collect(),
             forgotten_leases: self.forgotten_leases.into_iter().collect(),
             forgotten_resources: self.forgotten_resources.into_iter().collect(),
             floor: self.last.floor,

@@ -1,6 +1,6 @@
 //! The watch hub: it offers each committed change to the watchers whose filter matches, with a bounded queue for each.
 //!
-//! The cost of a publication depends on the watchers that match. The index finds a watcher by lease, holder or pool: by the
+//! The cost of a publication depends on the watchers that match. The index finds a watcher by session, lease, holder or pool: by the
 //! first of these that its filter names; the filter tests the others. A publication visits only the watchers of everything
 //! each time. A watcher that does not keep up loses its queue and receives [`WatchEvent::Lagged`] once; it then reads what
 //! it missed. The hub never waits: a lock is held for a look-up or a push, never across an await.
@@ -8,7 +8,7 @@
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use tokio::sync::{Notify, watch};
-use wharfinger_core::{Batch, Lease, LeaseId, Revision, Scope};
+use wharfinger_core::{Batch, Lease, LeaseId, Revision, Scope, SessionId};
 
 /// Selects leases for a watcher. Fields are ANDed, the values of one field are ORed. A filter without any selects all leases
 /// of its scope.
@@ -23,17 +23,20 @@ pub struct Filter {
     /// By the pool that serves the lease, or by the requested pool while it is queued. A lease that was requested by labels
     /// alone and is queued again belongs to no pool. The watchers of all pools receive it, so that none keeps it by mistake.
     pub pools: BTreeSet<Arc<str>>,
+    /// By the session that keeps the lease, or kept it last.
+    pub session: Option<SessionId>,
 }
 
 impl Filter {
     /// Selects all leases of a scope.
     pub fn new(scope: Scope) -> Self {
-        Filter { scope, leases: BTreeSet::new(), holders: BTreeSet::new(), pools: BTreeSet::new() }
+        Filter { scope, leases: BTreeSet::new(), holders: BTreeSet::new(), pools: BTreeSet::new(), session: None }
     }
 
     /// Whether the filter selects a lease.
     pub fn matches(&self, lease: &Lease) -> bool {
         self.scope.sees(lease)
+            && (self.session.is_none() || self.session == lease.session)
             && (self.leases.is_empty() || self.leases.contains(&lease.id))
             && (self.holders.is_empty() || self.holders.contains(&lease.spec.holder))
             && (self.pools.is_empty()
@@ -216,6 +219,7 @@ struct Index {
     next: u64,
     watchers: usize,
     everything: Watchers,
+    by_session: BTreeMap<SessionId, Watchers>,
     by_lease: BTreeMap<LeaseId, Watchers>,
     by_holder: BTreeMap<Arc<str>, Watchers>,
     by_pool: BTreeMap<Arc<str>, Watchers>,
@@ -223,6 +227,7 @@ struct Index {
 
 /// The key under which the index has a watcher.
 enum Key<'a> {
+    Session(SessionId),
     Leases(&'a BTreeSet<LeaseId>),
     Holders(&'a BTreeSet<Arc<str>>),
     Pools(&'a BTreeSet<Arc<str>>),
@@ -231,7 +236,9 @@ enum Key<'a> {
 
 /// The most selective kind that the filter names.
 fn key(filter: &Filter) -> Key<'_> {
-    if !filter.leases.is_empty() {
+    if let Some(session) = filter.session {
+        Key::Session(session)
+    } else if !filter.leases.is_empty() {
         Key::Leases(&filter.leases)
     } else if !filter.holders.is_empty() {
         Key::Holders(&filter.holders)
@@ -251,6 +258,7 @@ impl Index {
             watchers.insert(number, watcher.clone());
         };
         match key(&watcher.filter) {
+            Key::Session(session) => put(self.by_session.entry(session).or_default()),
             Key::Leases(ids) => ids.iter().for_each(|id| put(self.by_lease.entry(*id).or_default())),
             Key::Holders(names) => names.iter().for_each(|name| put(self.by_holder.entry(name.clone()).or_default())),
             Key::Pools(names) => names.iter().for_each(|name| put(self.by_pool.entry(name.clone()).or_default())),
@@ -262,6 +270,7 @@ impl Index {
     fn remove(&mut self, number: u64, filter: &Filter) {
         self.watchers -= 1;
         match key(filter) {
+            Key::Session(session) => take_out(&mut self.by_session, &session, number),
             Key::Leases(ids) => ids.iter().for_each(|id| take_out(&mut self.by_lease, id, number)),
             Key::Holders(names) => names.iter().for_each(|name| take_out(&mut self.by_holder, name, number)),
             Key::Pools(names) => names.iter().for_each(|name| take_out(&mut self.by_pool, name, number)),
@@ -274,6 +283,7 @@ impl Index {
     fn offer(&self, lease: &Arc<Lease>) {
         let offer = |watchers: &Watchers| watchers.values().for_each(|watcher| watcher.offer(lease));
         offer(&self.everything);
+        lease.session.and_then(|session| self.by_session.get(&session)).into_iter().for_each(offer);
         self.by_lease.get(&lease.id).into_iter().for_each(offer);
         self.by_holder.get(&lease.spec.holder).into_iter().for_each(offer);
         if self.by_pool.is_empty() {
@@ -291,7 +301,12 @@ impl Index {
     }
 
     fn each(&self, act: impl Fn(&Watcher)) {
-        let keyed = self.by_lease.values().chain(self.by_holder.values()).chain(self.by_pool.values());
+        let keyed = self
+            .by_session
+            .values()
+            .chain(self.by_lease.values())
+            .chain(self.by_holder.values())
+            .chain(self.by_pool.values());
         keyed.chain([&self.everything]).flat_map(BTreeMap::values).for_each(|watcher| act(watcher));
     }
 }

@@ -255,7 +255,7 @@ impl AdminApi {
                 let machine = machine.map(|(item, key)| tell_item(&key.pool, &item, self.0.reading()));
                 Ok(Seen { resource: Some(resource), machine, pool: None })
             }
-            (_, Reply::Done | Reply::Leases(_) | Reply::Each(_) | Reply::Pool(_)) => {
+            (_, Reply::Done | Reply::Leases(_) | Reply::Each(_) | Reply::Pool(_) | Reply::Session(_)) => {
                 Err(RpcError::Bug("the core answered without a resource"))
             }
         }

@@ -9,7 +9,8 @@ use crate::rpc::context::Context;
 use crate::rpc::status::RpcError;
 use std::sync::Arc;
 use wharfinger_core::{
-    Claim, Input, Lease, LeaseId, LeaseRequest, Millis, Outcome, Pools, Rejection, Reply, Scope, View,
+    Caller, Claim, Input, Lease, LeaseId, LeaseRequest, Millis, Outcome, Pools, Rejection, Reply, Scope, SessionStream,
+    View,
 };
 
 /// Compares a request for leases with the rules of its caller. Selectors without a pool match only pools of a rule that allows all
@@ -25,6 +26,19 @@ pub(crate) async fn lease(context: &Context, identity: &Identity, request: &mut 
     among(request, &pools);
     bound_total(request, total);
     Ok(())
+}
+
+/// The same for a request over a session, whose TTL is that of the leases. The request keeps its own words.
+pub(crate) async fn lease_kept(
+    context: &Context,
+    identity: &Identity,
+    request: &mut LeaseRequest,
+    ttl: Millis,
+) -> Result<(), RpcError> {
+    let own = request.ttl.replace(ttl);
+    let allowed = lease(context, identity, request).await;
+    request.ttl = own;
+    allowed
 }
 
 /// Whether these roles still allow a request that they allowed.
@@ -131,9 +145,29 @@ pub(crate) async fn renew_all(
     ids: Vec<LeaseId>,
     ttl: Option<Millis>,
 ) -> Result<Vec<(LeaseId, Result<Arc<Lease>, RpcError>)>, RpcError> {
+    renew_each(context, identity, ids, ttl, |leases, caller| Input::RenewAll { leases, caller, ttl }).await
+}
+
+/// Takes several leases into a session with this TTL. Each has a result of its own.
+pub(crate) async fn keep_all(
+    context: &Context,
+    identity: &Identity,
+    ids: Vec<LeaseId>,
+    (stream, ttl): (SessionStream, Millis),
+) -> Result<Vec<(LeaseId, Result<Arc<Lease>, RpcError>)>, RpcError> {
+    renew_each(context, identity, ids, Some(ttl), |leases, caller| Input::KeepAll { leases, caller, stream }).await
+}
+
+async fn renew_each(
+    context: &Context,
+    identity: &Identity,
+    ids: Vec<LeaseId>,
+    ttl: Option<Millis>,
+    input: impl FnOnce(Vec<LeaseId>, Caller) -> Input,
+) -> Result<Vec<(LeaseId, Result<Arc<Lease>, RpcError>)>, RpcError> {
     let caller = identity.holds(Verb::Renew, reach_of_renewal(identity, ttl));
     let sees = caller.sees.clone();
-    let Reply::Each(each) = context.submit(Input::RenewAll { leases: ids.clone(), caller, ttl }).await? else {
+    let Reply::Each(each) = context.submit(input(ids.clone(), caller)).await? else {
         return Err(RpcError::Bug("the core answered several renewals as one"));
     };
     let mut results = Vec::with_capacity(ids.len());

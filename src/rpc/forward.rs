@@ -48,8 +48,10 @@ const KEPT: [&str; 6] = ["content-type", "te", "grpc-encoding", "grpc-accept-enc
 /// The rest of the deadline (gRPC over HTTP/2).
 const TIMEOUT: &str = "grpc-timeout";
 
-/// Methods that each server answers itself. All others go to the server that leads.
-const READS: [&str; 15] = [
+/// Methods that each server answers itself. All others go to the server that leads. A session is a stream both ways, which is not
+/// forwarded: a server that follows refuses it with the leader's address.
+const READS: [&str; 16] = [
+    "Session",
     "Watch",
     "Get",
     "List",

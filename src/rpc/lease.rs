@@ -1,22 +1,22 @@
 //! The service `LeaseService`.
 
 use crate::auth::{AuthError, Identity, Roles, Verb};
-use crate::engine::{Filter, SubmitError, WatchEvent};
+use crate::engine::{Filter, Role, SubmitError, WatchEvent};
 use crate::pb;
 use crate::rpc::context::Context;
 use crate::rpc::convert::{self, Listing, tell_lease};
 use crate::rpc::principal;
 use crate::rpc::source::scan;
 use crate::rpc::status::{RpcError, refusal};
-use crate::rpc::{about, allow, login, queue, timeline, watch};
+use crate::rpc::{about, allow, login, queue, session, timeline, watch};
 use crate::store::EventQuery;
 use std::sync::Arc;
 use std::time::Duration;
 use tokio::sync::mpsc;
 use tokio::time::Instant;
 use tokio_stream::wrappers::ReceiverStream;
-use tonic::{Request, Response, Status, async_trait};
-use wharfinger_core::{Caller, Input, Lease, LeaseId, LeaseState, Millis, Reply, Revision, View};
+use tonic::{Request, Response, Status, Streaming, async_trait};
+use wharfinger_core::{Caller, Input, Lease, LeaseId, LeaseState, Reply, Revision, View};
 
 /// Maximum number of entries in the history of `Explain`, the latest ones.
 const HISTORY: usize = 200;
@@ -44,27 +44,12 @@ impl pb::lease_service_server::LeaseService for LeaseApi {
             leases = self.wait(leases, &caller, deadline, ended).await?;
         }
         drop((stay, place));
-        let mut told = Vec::with_capacity(leases.len());
-        for lease in &leases {
-            told.push(self.0.tell(lease, &caller).await.map_err(RpcError::from)?);
-        }
-        let (lease, leases) = first_and_all(told);
-        Ok(Response::new(pb::LeaseResponse { lease, leases }))
+        Ok(Response::new(leased(&self.0, &caller, &leases).await?))
     }
 
     async fn release(&self, request: Request<pb::ReleaseRequest>) -> Result<Response<pb::ReleaseResponse>, Status> {
         let identity = principal::identity(&request)?;
-        let caller = identity.leases();
-        let (id, input) = convert::release(request.get_ref(), caller.clone())?;
-        let work = async {
-            let leases = leases_of(allow::release(&self.0, &identity, id, input).await?)?;
-            let lease = one_of(&leases, id)?;
-            let clock = self.0.reading();
-            let told = |lease: &Lease| tell_lease(lease, &caller.sees, clock);
-            let (_, leases) = first_and_all(leases.iter().map(|lease| told(lease)).collect());
-            Ok(pb::ReleaseResponse { lease: Some(told(&lease)), leases })
-        };
-        self.0.answer(work).await
+        self.0.answer(release(&self.0, &identity, request.get_ref())).await
     }
 
     async fn renew(&self, request: Request<pb::RenewRequest>) -> Result<Response<pb::RenewResponse>, Status> {
@@ -79,8 +64,8 @@ impl pb::lease_service_server::LeaseService for LeaseApi {
                     Ok(pb::RenewResponse { lease: Some(self.0.tell(&lease, &caller).await?), results: Vec::new() })
                 }
                 convert::Renewal::Several(ids) => {
-                    let results = self.renew_all(&identity, &caller, ids, ttl).await?;
-                    Ok(pb::RenewResponse { lease: None, results })
+                    let each = allow::renew_all(&self.0, &identity, ids, ttl).await?;
+                    Ok(pb::RenewResponse { lease: None, results: renewed(&self.0, &caller, each).await? })
                 }
             }
         };
@@ -89,13 +74,7 @@ impl pb::lease_service_server::LeaseService for LeaseApi {
 
     async fn report(&self, request: Request<pb::ReportRequest>) -> Result<Response<pb::ReportResponse>, Status> {
         let identity = principal::identity(&request)?;
-        let caller = identity.leases();
-        let (id, input) = convert::report(request.get_ref(), caller.clone())?;
-        let work = async {
-            let lease = one_of(&leases_of(allow::report(&self.0, &identity, id, input).await?)?, id)?;
-            Ok(pb::ReportResponse { lease: Some(tell_lease(&lease, &caller.sees, self.0.reading())) })
-        };
-        self.0.answer(work).await
+        self.0.answer(report(&self.0, &identity, request.get_ref())).await
     }
 
     type WatchStream = ReceiverStream<watch::Message>;
@@ -116,6 +95,29 @@ impl pb::lease_service_server::LeaseService for LeaseApi {
             // It is never narrowed in its middle: its client would take leases for quiet that it no longer sees.
             let allowed = |roles: &Roles| roles.reach(Verb::Watch).covers(&reach);
             watch::run(source, asked, out, stop, trust.ended(&identity, allowed)).await;
+        });
+        Ok(Response::new(ReceiverStream::new(stream)))
+    }
+
+    type SessionStream = ReceiverStream<session::Message>;
+
+    async fn session(
+        &self,
+        request: Request<Streaming<pb::SessionRequest>>,
+    ) -> Result<Response<Self::SessionStream>, Status> {
+        let identity = principal::identity(&request)?;
+        if self.0.stop.is_cancelled() {
+            return Err(RpcError::Stopping.into());
+        }
+        if self.0.leadership().role() == Role::Following {
+            return Err(RpcError::from(SubmitError::NotLeader(self.0.leadership().leader())).into());
+        }
+        let place = (self.0.watches.enter_stay("watches and sessions")?, self.0.sources.quotas.stay(&identity.tenant)?);
+        let (out, stream) = mpsc::channel(session::CHANNEL);
+        let context = self.0.clone();
+        self.0.tasks.spawn(async move {
+            let _place = place;
+            session::run(context, identity, request.into_inner(), out).await;
         });
         Ok(Response::new(ReceiverStream::new(stream)))
     }
@@ -206,25 +208,6 @@ impl pb::lease_service_server::LeaseService for LeaseApi {
 }
 
 impl LeaseApi {
-    /// Renews several leases in one commit.
-    async fn renew_all(
-        &self,
-        identity: &Identity,
-        caller: &Caller,
-        ids: Vec<LeaseId>,
-        ttl: Option<Millis>,
-    ) -> Result<Vec<pb::RenewResult>, RpcError> {
-        let mut results = Vec::with_capacity(ids.len());
-        for (id, renewed) in allow::renew_all(&self.0, identity, ids, ttl).await? {
-            let result = match renewed {
-                Ok(lease) => pb::renew_result::Result::Lease(self.0.tell(&lease, caller).await?),
-                Err(error) => pb::renew_result::Result::Refusal(refusal(error)),
-            };
-            results.push(pb::RenewResult { lease_id: id.to_string(), result: Some(result) });
-        }
-        Ok(results)
-    }
-
     /// Waits until all are active, one has ended, or the deadline is over. A client that disconnects cancels nothing: it
     /// finds its leases again by its request id.
     async fn wait(
@@ -341,13 +324,76 @@ fn update(leases: &mut [Arc<Lease>], newer: Arc<Lease>) {
     }
 }
 
+/// Ends a lease.
+pub(super) async fn release(
+    context: &Context,
+    identity: &Identity,
+    request: &pb::ReleaseRequest,
+) -> Result<pb::ReleaseResponse, RpcError> {
+    let caller = identity.leases();
+    let (id, input) = convert::release(request, caller.clone())?;
+    let leases = leases_of(allow::release(context, identity, id, input).await?)?;
+    let lease = one_of(&leases, id)?;
+    let clock = context.reading();
+    let told = |lease: &Lease| tell_lease(lease, &caller.sees, clock);
+    let (_, leases) = first_and_all(leases.iter().map(|lease| told(lease)).collect());
+    Ok(pb::ReleaseResponse { lease: Some(told(&lease)), leases })
+}
+
+/// Reports failures of the work on a lease.
+pub(super) async fn report(
+    context: &Context,
+    identity: &Identity,
+    request: &pb::ReportRequest,
+) -> Result<pb::ReportResponse, RpcError> {
+    let caller = identity.leases();
+    let (id, input) = convert::report(request, caller.clone())?;
+    let lease = one_of(&leases_of(allow::report(context, identity, id, input).await?)?, id)?;
+    Ok(pb::ReportResponse { lease: Some(tell_lease(&lease, &caller.sees, context.reading())) })
+}
+
+/// The results of several renewals.
+pub(super) async fn renewed(
+    context: &Context,
+    caller: &Caller,
+    each: Vec<(LeaseId, Result<Arc<Lease>, RpcError>)>,
+) -> Result<Vec<pb::RenewResult>, RpcError> {
+    let mut results = Vec::with_capacity(each.len());
+    for (id, renewed) in each {
+        let result = match renewed {
+            Ok(lease) => pb::renew_result::Result::Lease(context.tell(&lease, caller).await?),
+            Err(error) => pb::renew_result::Result::Refusal(refusal(error)),
+        };
+        results.push(pb::RenewResult { lease_id: id.to_string(), result: Some(result) });
+    }
+    Ok(results)
+}
+
+/// The answer to a request for leases.
+pub(super) async fn leased(
+    context: &Context,
+    caller: &Caller,
+    leases: &[Arc<Lease>],
+) -> Result<pb::LeaseResponse, RpcError> {
+    let mut told = Vec::with_capacity(leases.len());
+    for lease in leases {
+        told.push(context.tell(lease, caller).await?);
+    }
+    let (lease, leases) = first_and_all(told);
+    Ok(pb::LeaseResponse { lease, leases })
+}
+
 /// The leases of a reply.
 pub(crate) fn leases_of(reply: Reply) -> Result<Vec<Arc<Lease>>, RpcError> {
     match reply {
         Reply::Leases(leases) if !leases.is_empty() => Ok(leases),
-        Reply::Leases(_) | Reply::Each(_) | Reply::Done | Reply::Resource(_) | Reply::Pool(_) | Reply::Machine(_) => {
-            Err(RpcError::Bug("the core answered without a lease"))
-        }
+        Reply::Leases(_)
+        | Reply::Each(_)
+        | Reply::Done
+        | Reply::Resource(_)
+        | Reply::Pool(_)
+        | Reply::Machine(_)
+        | Reply::Session(_) => Err(RpcError::Bug("the core answered without a lease")),
     }
 }
 

@@ -14,6 +14,7 @@
 //! * `quota`: the rate and the watches of each tenant.
 //! * `about`: version, limits and features of the server.
 //! * `lease`, `admin`, `trust`, `watch`: the services. `login`: certificates of holders.
+//! * `session`: the stream over which an agent keeps its leases.
 //! * `timeline`: one story from many entries of the audit trail.
 //! * `health`: the health service: this server serves, and leads.
 //! * `forward`, `forward_auth`, `peers`: calls that change something go to the server that leads.
@@ -46,6 +47,7 @@ mod principal;
 mod queue;
 mod quota;
 mod server;
+mod session;
 mod source;
 mod status;
 #[cfg(test)]

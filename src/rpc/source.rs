@@ -88,7 +88,12 @@ impl Source for Context {
             Cursor::State(after) if !filter.leases.is_empty() => named(view, after, &filter),
             Cursor::State(after) => {
                 let wanted = |lease: &Lease| (ended || !lease.ended()) && filter.matches(lease);
-                page(view, view.leases(after), wanted, |id| Cursor::State(Some(id)))
+                let next = |id| Cursor::State(Some(id));
+                match filter.session {
+                    // Its table has no lease that ended.
+                    Some(session) if !ended => page(view, view.leases_of_session(session, after), wanted, next),
+                    Some(_) | None => page(view, view.leases(after), wanted, next),
+                }
             }
             Cursor::Changes(after) => {
                 page(view, view.leases_changed_after(after), |lease| filter.matches(lease), Cursor::Changes)

@@ -5,7 +5,7 @@ use std::collections::HashMap;
 use std::fmt::Display;
 use std::str::FromStr;
 use std::sync::Arc;
-use wharfinger_core::{GroupId, LeaseId, Millis, ResourceId, Texts};
+use wharfinger_core::{GroupId, LeaseId, Millis, ResourceId, SessionId, Texts};
 
 /// Maximum number of entries of a map.
 pub(crate) const MAX_ENTRIES: usize = 64;
@@ -94,6 +94,11 @@ impl Id for ResourceId {
 impl Id for GroupId {
     const WHAT: &'static str = "group";
     const START: &'static str = GroupId::PREFIX;
+}
+
+impl Id for SessionId {
+    const WHAT: &'static str = "session";
+    const START: &'static str = SessionId::PREFIX;
 }
 
 impl Problems {

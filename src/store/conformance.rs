@@ -5,7 +5,7 @@ use super::{CommitError, Epoch, EventQuery, Forgotten, MemoryStore, SqliteStore,
 use std::sync::Arc;
 use std::time::Duration;
 use tempfile::TempDir;
-use wharfinger_core::{Batch, Lease, LeaseId, Resource, Revision, Snapshot, Subject, Timestamp};
+use wharfinger_core::{Batch, Lease, LeaseId, Resource, Revision, Session, Snapshot, Subject, Timestamp};
 
 /// The place of a store's data, so that a test can close the store and open it again.
 trait Bench: Sized {
@@ -91,6 +91,7 @@ on_every_store!(
     floor_and_time_never_go_back,
     changes_come_in_order_and_in_pages,
     a_crowded_revision_is_told_whole,
+    sessions_come_change_and_end,
     changes_go_on_below_the_floor_of_watches,
     what_is_forgotten_is_in_the_changes,
     a_commit_is_hinted_at,
@@ -142,6 +143,7 @@ fn snapshot(store: &Snapshot) -> Snapshot {
     sorted.resources.sort_by_key(|resource| resource.id);
     sorted.pools.sort_by(|a, b| a.name.cmp(&b.name));
     sorted.machines.sort_by(|a, b| a.key.cmp(&b.key));
+    sorted.sessions.sort_by_key(|session| session.id);
     sorted
 }
 
@@ -178,6 +180,7 @@ async fn every_state_comes_back<B: Bench>() {
     all.pools.push(Arc::new(samples.pool("linux", 999)));
     all.pools.push(Arc::new(samples.pool("Grüße \"π\"", 1000)));
     all.machines = (0..30).map(|n| Arc::new(samples.machine(&format!("builder-{n}"), 900 + n))).collect();
+    all.sessions = (0..30).map(|n| Arc::new(samples.session(930 + n))).collect();
     all.floor = Revision(3);
     store.commit(&all, epoch).await.unwrap();
 
@@ -191,6 +194,7 @@ async fn every_state_comes_back<B: Bench>() {
         resources: all.resources.iter().map(|r| Resource::clone(r)).collect(),
         pools: all.pools.iter().map(|p| wharfinger_core::PoolRow::clone(p)).collect(),
         machines: all.machines.iter().map(|m| wharfinger_core::Machine::clone(m)).collect(),
+        sessions: all.sessions.iter().map(|s| Session::clone(s)).collect(),
     };
     assert_eq!(snapshot(&before), snapshot(&expected));
 
@@ -310,6 +314,7 @@ async fn what_is_forgotten_is_in_the_changes<B: Bench>() {
         revision: Revision(revision),
         leases: leases.to_vec(),
         resources,
+        sessions: Vec::new(),
     };
     let both = vec![told(7, &ids[..2], vec![resource.id]), told(9, &ids[2..3], vec![])];
     let all = store.changes_since(Revision(0), 100).await.unwrap();
@@ -431,6 +436,43 @@ async fn changes_come_in_order_and_in_pages<B: Bench>() {
     }
     let none = store.changes_since(Revision(32), 5).await.unwrap();
     assert_eq!((none.revision, none.more, none.leases.len()), (Revision(32), false, 0));
+}
+
+async fn sessions_come_change_and_end<B: Bench>() {
+    let Some(bench) = B::new().await else { return };
+    let store = bench.open().await;
+    let epoch = store.acquire().await.unwrap();
+    let mut samples = Samples::new(22);
+    let sessions: Vec<Arc<Session>> = (1..=3).map(|n| Arc::new(samples.session(n))).collect();
+    store.commit(&Batch { sessions: sessions.clone(), ..batch(0, 3) }, epoch).await.unwrap();
+    let resumed = Arc::new(Session { stream: 9, doubt: None, revision: Revision(4), ..Session::clone(&sessions[0]) });
+    let ended = Batch { sessions: vec![resumed.clone()], ended_sessions: vec![sessions[1].id], ..batch(3, 5) };
+    let unnumbered = Batch { revision: Revision(3), ..ended.clone() };
+    let refused = store.commit(&unnumbered, epoch).await;
+    assert!(matches!(refused, Err(CommitError::NotCommitted(StoreError::Corrupt(_)))), "{refused:?}");
+    store.commit(&ended, epoch).await.unwrap();
+    bench.close(store).await;
+    let store = bench.open().await;
+    let mut kept = vec![Session::clone(&resumed), Session::clone(&sessions[2])];
+    kept.sort_by_key(|session| session.id);
+    assert_eq!(snapshot(&store.load().await.unwrap()).sessions, kept);
+    let all = store.changes_since(Revision(0), 100).await.unwrap();
+    assert_eq!(all.sessions, [Session::clone(&sessions[2]), Session::clone(&resumed)], "by revision");
+    let gone = Forgotten { revision: Revision(5), sessions: vec![sessions[1].id], ..Forgotten::default() };
+    assert_eq!(all.forgotten, [gone.clone()]);
+    let (mut after, mut seen) = (Revision(0), Vec::new());
+    loop {
+        let page = store.changes_since(after, 1).await.unwrap();
+        assert!(page.sessions.len() + page.forgotten.len() <= 1, "{page:?}");
+        seen.extend(page.sessions.iter().map(|session| session.id));
+        after = page.revision;
+        if !page.more {
+            break;
+        }
+    }
+    assert_eq!((seen, after), (vec![sessions[2].id, resumed.id], Revision(5)));
+    assert_eq!(store.changes_since(Revision(4), 100).await.unwrap().forgotten, [gone]);
+    bench.close(store).await;
 }
 
 async fn a_crowded_revision_is_told_whole<B: Bench>() {

@@ -1,12 +1,13 @@
 //! Copies of a whole store: into another store, or into a file and back. Active leases, tokens, revisions and the audit trail are
 //! kept, so that holders, watches and repeated requests find no change.
 //!
-//! A dump is text with one JSON value a line: a header that names the columns, the audit trail, pools, machines, resources, leases, and a last
-//! line with their numbers, by which an incomplete file is detected.
+//! A dump is text with one JSON value a line: a header that names the columns, the audit trail, pools, machines, sessions, resources, leases, and a
+//! last line with their numbers, by which an incomplete file is detected.
 
 use super::row::{
-    Array, Cells, Column, EVENT, Interner, LEASE, MACHINE, POOL, RESOURCE, decode_event, decode_lease, decode_machine,
-    decode_pool, decode_resource, encode_event, encode_lease, encode_machine, encode_pool, encode_resource, rows,
+    Array, Cells, Column, EVENT, Interner, LEASE, MACHINE, POOL, RESOURCE, SESSION, decode_event, decode_lease,
+    decode_machine, decode_pool, decode_resource, decode_session, encode_event, encode_lease, encode_machine,
+    encode_pool, encode_resource, encode_session, rows,
 };
 use super::{CommitError, EventQuery, Store, StoreError, StoredEvent, TrailPlace};
 use serde::{Deserialize, Serialize};
@@ -14,8 +15,8 @@ use std::hash::{DefaultHasher, Hash, Hasher};
 use std::io::{BufRead, Write};
 use std::sync::Arc;
 use wharfinger_core::{
-    Batch, Event, EventKind, Lease, LeaseId, Machine, PoolRow, Resource, ResourceId, Revision, Snapshot, Subject,
-    Timestamp,
+    Batch, Event, EventKind, Lease, LeaseId, Machine, PoolRow, Resource, ResourceId, Revision, Session, SessionId,
+    Snapshot, Subject, Timestamp,
 };
 
 /// Maximum number of rows of one commit.
@@ -35,11 +36,14 @@ pub struct Copied {
     /// Machines with orders of an operator.
     #[serde(default, skip_serializing_if = "none")]
     pub machines: usize,
+    /// Open sessions.
+    #[serde(default, skip_serializing_if = "none")]
+    pub sessions: usize,
     /// Entries of the audit trail.
     pub events: usize,
 }
 
-/// Dumps of older versions have no number of machines.
+/// Dumps of older versions have no number of machines and sessions.
 fn none(count: &usize) -> bool {
     *count == 0
 }
@@ -88,6 +92,8 @@ struct Header {
     /// Older versions had none.
     #[serde(default)]
     machines: Vec<String>,
+    #[serde(default)]
+    sessions: Vec<String>,
     events: Vec<String>,
 }
 
@@ -161,6 +167,7 @@ async fn fill(
         resources: snapshot.resources.len(),
         pools: snapshot.pools.len(),
         machines: snapshot.machines.len(),
+        sessions: snapshot.sessions.len(),
         events: 0,
     };
     let mut base = Revision(0);
@@ -197,12 +204,13 @@ async fn fill(
         now: snapshot.now,
         pools: snapshot.pools.iter().cloned().map(Arc::new).collect(),
         machines: snapshot.machines.iter().cloned().map(Arc::new).collect(),
+        sessions: snapshot.sessions.iter().cloned().map(Arc::new).collect(),
         ..Batch::default()
     };
     commit(to, last, epoch).await?;
 
     if sorted(to.load().await?) != sorted(snapshot) {
-        return Err(CopyError::Differs("leases, resources, pools or machines"));
+        return Err(CopyError::Differs("leases, resources, pools, machines or sessions"));
     }
     let mut read = DefaultHasher::new();
     let mut again = Trail::Store { store: to, after: Revision(0), to: Revision(i64::MAX as u64) };
@@ -234,6 +242,7 @@ fn sorted(mut snapshot: Snapshot) -> Snapshot {
     snapshot.resources.sort_by_key(|resource| resource.id);
     snapshot.pools.sort_by(|a, b| a.name.cmp(&b.name));
     snapshot.machines.sort_by(|a, b| a.key.cmp(&b.key));
+    snapshot.sessions.sort_by_key(|session| session.id);
     snapshot
 }
 
@@ -244,10 +253,12 @@ fn hash(event: &StoredEvent, hasher: &mut DefaultHasher) {
 
 /// The entry of the core that was stored as this one.
 fn entry(event: &StoredEvent) -> Result<Event, StoreError> {
-    let subject = match (event.subject.parse::<LeaseId>(), event.subject.parse::<ResourceId>()) {
-        (Ok(lease), _) => Subject::Lease(lease),
-        (_, Ok(resource)) => Subject::Resource(resource),
-        (Err(_), Err(_)) => Subject::Pool(Arc::from(&*event.subject)),
+    let text = &event.subject;
+    let subject = match (text.parse::<LeaseId>(), text.parse::<ResourceId>(), text.parse::<SessionId>()) {
+        (Ok(lease), _, _) => Subject::Lease(lease),
+        (_, Ok(resource), _) => Subject::Resource(resource),
+        (_, _, Ok(session)) => Subject::Session(session),
+        (Err(_), Err(_), Err(_)) => Subject::Pool(Arc::from(&**text)),
     };
     let kind = EventKind::parse(&event.kind).ok_or_else(|| {
         StoreError::Corrupt(format!(
@@ -286,6 +297,7 @@ pub async fn dump(from: &dyn Store, out: &mut (dyn Write + Send)) -> Result<Copi
         resources: names(RESOURCE),
         pools: names(POOL),
         machines: names(MACHINE),
+        sessions: names(SESSION),
         events: names(EVENT),
     };
     line(out, &header)?;
@@ -314,6 +326,12 @@ pub async fn dump(from: &dyn Store, out: &mut (dyn Write + Send)) -> Result<Copi
         encode_machine(machine, &mut array);
         line(out, &("machine", array.0))?;
         copied.machines += 1;
+    }
+    for session in &snapshot.sessions {
+        let mut array = Array::default();
+        encode_session(session, &mut array);
+        line(out, &("session", array.0))?;
+        copied.sessions += 1;
     }
     for resource in &snapshot.resources {
         let mut array = Array::default();
@@ -382,6 +400,7 @@ fn parse(input: &mut dyn BufRead) -> Result<(Snapshot, Vec<StoredEvent>, Vec<Tra
         (&header.pools, POOL),
         (&header.events, EVENT),
         (&header.machines, MACHINE),
+        (&header.sessions, SESSION),
     ];
     for (theirs, ours) in tables {
         // New columns stand behind the others.
@@ -415,6 +434,7 @@ fn parse(input: &mut dyn BufRead) -> Result<(Snapshot, Vec<StoredEvent>, Vec<Tra
                 resources: snapshot.resources.len(),
                 pools: snapshot.pools.len(),
                 machines: snapshot.machines.len(),
+                sessions: snapshot.sessions.len(),
                 events: events.len(),
             };
             if counted != found {
@@ -438,6 +458,10 @@ fn parse(input: &mut dyn BufRead) -> Result<(Snapshot, Vec<StoredEvent>, Vec<Tra
             "machine" => {
                 let machine: Machine = decode_machine(&cells.padded(MACHINE.len()), &mut interner).map_err(said)?;
                 snapshot.machines.push(machine);
+            }
+            "session" => {
+                let session: Session = decode_session(&cells.padded(SESSION.len()), &mut interner).map_err(said)?;
+                snapshot.sessions.push(session);
             }
             "resource" => {
                 let resource: Resource = decode_resource(&cells.padded(RESOURCE.len()), &mut interner).map_err(said)?;
@@ -498,6 +522,8 @@ mod tests {
         }
         batch.pools.push(Arc::new(samples.pool("linux", count)));
         batch.machines.push(Arc::new(samples.machine("builder-1", count)));
+        batch.sessions.push(Arc::new(samples.session(count)));
+        batch.events.push(event(count, Subject::Session(batch.sessions[0].id)));
         store.commit(&batch, epoch).await.unwrap();
         store
     }
@@ -526,6 +552,7 @@ mod tests {
         let sqlite = crate::store::SqliteStore::open(&folder.path().join("w.db")).await.unwrap();
         let copied = copy(&memory, &sqlite).await.unwrap();
         assert_eq!((copied.leases, copied.resources, copied.pools, copied.machines), (2500, 833, 1, 1));
+        assert_eq!(copied.sessions, 1);
         same(&memory, &sqlite).await;
         #[cfg(feature = "postgres")]
         if let Some(settings) = crate::store::postgres::testing::settings().await {

@@ -4,14 +4,15 @@ use super::page::{Trimmed, trim};
 use super::row::About;
 use super::{
     Changes, CommitError, Epoch, EventQuery, FORGOTTEN_FOR_MS, Forgotten, Store, StoreError, StoredEvent, TrailPlace,
-    numbered,
+    forgets, numbered,
 };
 use async_trait::async_trait;
 use std::collections::{BTreeMap, VecDeque};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use tokio::sync::watch;
 use wharfinger_core::{
-    Batch, Event, Lease, LeaseId, Machine, MachineKey, PoolRow, Resource, ResourceId, Revision, Snapshot, Timestamp,
+    Batch, Event, Lease, LeaseId, Machine, MachineKey, PoolRow, Resource, ResourceId, Revision, Session, SessionId,
+    Snapshot, Timestamp,
 };
 
 /// A fault of the next commit.
@@ -53,6 +54,7 @@ struct Data {
     resources: BTreeMap<ResourceId, Arc<Resource>>,
     pools: BTreeMap<Arc<str>, Arc<PoolRow>>,
     machines: BTreeMap<MachineKey, Arc<Machine>>,
+    sessions: BTreeMap<SessionId, Arc<Session>>,
     events: Vec<StoredEvent>,
     places: BTreeMap<String, TrailPlace>,
     faults: VecDeque<Fault>,
@@ -123,6 +125,7 @@ impl MemoryStore {
             resources: data.resources.values().map(|resource| Resource::clone(resource)).collect(),
             pools: data.pools.values().map(|pool| PoolRow::clone(pool)).collect(),
             machines: data.machines.values().map(|machine| Machine::clone(machine)).collect(),
+            sessions: data.sessions.values().map(|session| Session::clone(session)).collect(),
         }
     }
 
@@ -209,6 +212,10 @@ impl Data {
         self.resources.extend(batch.resources.iter().map(|resource| (resource.id, resource.clone())));
         self.pools.extend(batch.pools.iter().map(|pool| (pool.name.clone(), pool.clone())));
         self.machines.extend(batch.machines.iter().map(|machine| (machine.key.clone(), machine.clone())));
+        self.sessions.extend(batch.sessions.iter().map(|session| (session.id, session.clone())));
+        for id in &batch.ended_sessions {
+            self.sessions.remove(id);
+        }
         for id in &batch.forgotten_leases {
             self.leases.remove(id);
         }
@@ -225,7 +232,7 @@ impl Data {
     }
 
     fn note_forgotten(&mut self, batch: &Batch) {
-        if batch.forgotten_leases.is_empty() && batch.forgotten_resources.is_empty() {
+        if !forgets(batch) {
             return;
         }
         let old = |at: Timestamp| at.0 < batch.now.0 - FORGOTTEN_FOR_MS;
@@ -236,6 +243,7 @@ impl Data {
             revision: batch.revision,
             leases: batch.forgotten_leases.clone(),
             resources: batch.forgotten_resources.clone(),
+            sessions: batch.ended_sessions.clone(),
         };
         self.forgotten.insert(batch.revision, (batch.now, forgotten));
     }
@@ -247,6 +255,7 @@ impl Data {
             resources: self.resources.values().filter(|r| among(r.revision)).map(|r| Resource::clone(r)).collect(),
             pools: self.pools.values().filter(|p| among(p.revision)).map(|p| PoolRow::clone(p)).collect(),
             machines: self.machines.values().filter(|m| among(m.revision)).map(|m| Machine::clone(m)).collect(),
+            sessions: self.sessions.values().filter(|s| among(s.revision)).map(|s| Session::clone(s)).collect(),
             forgotten: self
                 .forgotten
                 .values()
@@ -259,6 +268,7 @@ impl Data {
         changes.resources.sort_by_key(|resource| resource.revision);
         changes.pools.sort_by_key(|pool| pool.revision);
         changes.machines.sort_by_key(|machine| machine.revision);
+        changes.sessions.sort_by_key(|session| session.revision);
         changes
     }
 }

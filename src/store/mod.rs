@@ -44,7 +44,8 @@ use async_trait::async_trait;
 use std::sync::Arc;
 use tokio::sync::watch;
 use wharfinger_core::{
-    Batch, Lease, LeaseId, Machine, Millis, PoolRow, Provenance, Resource, ResourceId, Revision, Snapshot, Timestamp,
+    Batch, Lease, LeaseId, Machine, Millis, PoolRow, Provenance, Resource, ResourceId, Revision, Session, SessionId,
+    Snapshot, Timestamp,
 };
 
 /// Number of the leader that may write. The store refuses a commit with another epoch, so a deposed leader cannot write.
@@ -145,6 +146,8 @@ pub struct Changes {
     pub pools: Vec<PoolRow>,
     /// Machines, by revision.
     pub machines: Vec<Machine>,
+    /// Sessions, by revision.
+    pub sessions: Vec<Session>,
     /// Forgotten rows, by revision.
     pub forgotten: Vec<Forgotten>,
 }
@@ -158,12 +161,18 @@ pub struct Forgotten {
     pub leases: Vec<LeaseId>,
     /// Ids of the resources.
     pub resources: Vec<ResourceId>,
+    /// Ids of the sessions, which have ended.
+    pub sessions: Vec<SessionId>,
+}
+
+/// Whether a batch removes rows.
+fn forgets(batch: &Batch) -> bool {
+    !batch.forgotten_leases.is_empty() || !batch.forgotten_resources.is_empty() || !batch.ended_sessions.is_empty()
 }
 
 /// Checks that a batch that forgets rows has a revision of its own. Otherwise a reader of the changes would miss it.
 fn numbered(batch: &Batch) -> Result<(), StoreError> {
-    let forgets = !batch.forgotten_leases.is_empty() || !batch.forgotten_resources.is_empty();
-    if forgets && batch.revision <= batch.base {
+    if forgets(batch) && batch.revision <= batch.base {
         return Err(StoreError::Corrupt(format!(
             "rows are forgotten without a revision after {}: report it",
             batch.base

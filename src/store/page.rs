@@ -19,6 +19,7 @@ pub(super) fn trim(changes: &mut Changes, limit: usize) -> Trimmed {
         .chain(changes.resources.iter().map(|r| r.revision))
         .chain(changes.pools.iter().map(|p| p.revision))
         .chain(changes.machines.iter().map(|m| m.revision))
+        .chain(changes.sessions.iter().map(|s| s.revision))
         .chain(changes.forgotten.iter().map(|f| f.revision))
         .collect();
     revisions.sort_unstable();
@@ -30,6 +31,7 @@ pub(super) fn trim(changes: &mut Changes, limit: usize) -> Trimmed {
     changes.resources.retain(|r| r.revision < first_left_out);
     changes.pools.retain(|p| p.revision < first_left_out);
     changes.machines.retain(|m| m.revision < first_left_out);
+    changes.sessions.retain(|s| s.revision < first_left_out);
     changes.forgotten.retain(|f| f.revision < first_left_out);
     changes.revision = Revision(first_left_out.0 - 1);
     changes.more = true;

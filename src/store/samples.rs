@@ -5,7 +5,7 @@ use wharfinger_core::{
     Assignment, AtRisk, CauseChain, Cleanup, Cordon, Ended, Event, EventKind, Evidence, FailReason, Fault, Finding,
     GroupId, Hold, Lease, LeaseId, LeaseSpec, LeaseState, Link, Losses, Machine, MachineKey, Millis, Op, Order,
     Outcome, Parent, PoolRow, Pools, Provenance, Reason, Record, Resource, ResourceId, ResourceState, Revision, Run,
-    Selector, Source, Subject, Texts, Timestamp, Uses, Weight, WorkFailure,
+    Selector, Session, SessionId, Source, Subject, Texts, Timestamp, Uses, Weight, WorkFailure,
 };
 
 /// Number of states of [`Samples::lease`].
@@ -99,12 +99,17 @@ impl Samples {
         LeaseId::new(self.wide())
     }
 
+    fn session_id(&mut self) -> SessionId {
+        SessionId::new(self.wide())
+    }
+
     fn cause(&mut self) -> CauseChain {
         (0..=self.below(4))
             .map(|_| Link {
-                subject: match self.below(3) {
+                subject: match self.below(4) {
                     0 => Subject::Pool(self.word()),
                     1 => Subject::Resource(self.resource_id()),
+                    2 => Subject::Session(self.session_id()),
                     _ => Subject::Lease(self.lease_id()),
                 },
                 reason: self.pick(&Reason::ALL),
@@ -212,6 +217,24 @@ impl Samples {
             trouble: self.maybe(Self::word),
             ends_at: self.maybe(Self::time),
             doubt: self.maybe(Self::word),
+            session: self.maybe(Self::session_id),
+            holder_doubt: self.maybe(Self::time),
+        }
+    }
+
+    /// A session.
+    pub(super) fn session(&mut self, revision: u64) -> Session {
+        Session {
+            id: self.session_id(),
+            revision: Revision(revision),
+            tenant: self.word(),
+            principal: self.word(),
+            holder: self.word(),
+            ttl: Millis(self.time().0),
+            grace: Millis(self.time().0),
+            opened_at: self.time(),
+            stream: self.number(),
+            doubt: self.maybe(Self::time),
         }
     }
 

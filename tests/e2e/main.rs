@@ -63,6 +63,7 @@ mod python;
 mod reach;
 mod rotation;
 mod seed;
+mod sessions;
 mod signals;
 mod spoilt;
 #[path = "../../adapters/ssh/tests/support/mod.rs"]

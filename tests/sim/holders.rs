@@ -1,5 +1,6 @@
 //! Holders: they request leases, work, renew, release, repeat requests after an outage, and sometimes just vanish.
 
+use crate::agent::Agent;
 use crate::pools;
 use crate::rng::Rng;
 use std::sync::Arc;
@@ -14,6 +15,8 @@ pub(crate) struct Holder {
     tenant: Arc<str>,
     doing: Doing,
     requests: u32,
+    /// It keeps its leases by a session.
+    agent: Option<Agent>,
 }
 
 enum Doing {
@@ -33,7 +36,34 @@ impl Holder {
         // Two tenants have a principal of each name, and both choose the same request ids.
         let name = Arc::from(format!("holder-{}", number / tenants));
         let tenant = Arc::from(format!("tenant-{}", number % tenants));
-        Self { name, tenant, doing: Doing::Idle, requests: 0 }
+        Self { name, tenant, doing: Doing::Idle, requests: 0, agent: None }
+    }
+
+    /// The same, with a session.
+    pub(crate) fn with_session(self) -> Self {
+        Self { agent: Some(Agent::new()), ..self }
+    }
+
+    /// The server's process died, and the stream of the session with it.
+    pub(crate) fn cut(&mut self) {
+        if let Some(agent) = &mut self.agent {
+            agent.cut();
+        }
+    }
+
+    /// The answer to an input about a session, if that is this holder's.
+    pub(crate) fn session_answered(&mut self, input: &Input, reply: Option<&Reply>) {
+        let own = self.caller();
+        let Some(agent) = &mut self.agent else { return };
+        let ours = match input {
+            Input::OpenSession(request) => request.caller == own,
+            Input::ResumeSession { caller, .. } => *caller == own,
+            Input::Beat(stream) => agent.stream() == Some(*stream),
+            _ => false,
+        };
+        if ours {
+            agent.answered(reply);
+        }
     }
 
     /// The holder belongs to one of two tenants, and sees only its own leases.
@@ -60,16 +90,52 @@ impl Holder {
     /// The holder's next action, and the time of its next look.
     pub(crate) fn act(&mut self, now: Timestamp, core: &Core, calm: bool, rng: &mut Rng) -> (Vec<Input>, Timestamp) {
         let later = now.after(Millis(rng.between(200, 4000)));
+        let caller = self.caller();
+        let mut said = Vec::new();
+        if let Some(agent) = &mut self.agent {
+            if let Some(until) = agent.frozen(now) {
+                return (Vec::new(), until);
+            }
+            let idle = matches!(self.doing, Doing::Idle) && calm;
+            if !idle {
+                let (inputs, goes_on) = agent.act(now, &caller, calm, rng);
+                if !goes_on {
+                    return (inputs, later);
+                }
+                said = inputs;
+            }
+        }
+        let (inputs, again) = self.work(now, core, calm, later, rng);
+        said.extend(inputs);
+        (said, again)
+    }
+
+    fn work(
+        &mut self,
+        now: Timestamp,
+        core: &Core,
+        calm: bool,
+        later: Timestamp,
+        rng: &mut Rng,
+    ) -> (Vec<Input>, Timestamp) {
         match &mut self.doing {
             Doing::Idle if calm => (Vec::new(), now.after(Millis::secs(1_000_000))),
             Doing::Idle => {
                 self.requests += 1;
-                let request = self.request(rng);
+                let mut request = self.request(rng);
+                if let Some(agent) = &self.agent {
+                    agent.keeps(&mut request);
+                }
                 self.doing = Doing::Asking(Box::new(request.clone()));
                 (vec![Input::Lease(request)], later)
             }
             // There was no answer: it repeats the same request.
-            Doing::Asking(request) => (vec![Input::Lease(LeaseRequest::clone(request))], later),
+            Doing::Asking(request) => {
+                if let Some(agent) = &self.agent {
+                    agent.keeps(request);
+                }
+                (vec![Input::Lease(LeaseRequest::clone(request))], later)
+            }
             Doing::Has(leases, until) => {
                 let rows: Vec<Arc<Lease>> = leases.iter().filter_map(|id| core.lease(*id).cloned()).collect();
                 if let Some(successors) = successors(&rows) {
@@ -102,9 +168,15 @@ impl Holder {
                         LeaseState::Queued | LeaseState::Preparing { .. } | LeaseState::Ended { .. } => {}
                     }
                 }
-                // Some holders renew one by one, others all at once.
+                // Some holders renew one by one, others all at once. A session takes in what it does not keep yet, and its
+                // heartbeats keep it.
                 let (caller, ttl) = (self.caller(), None);
-                if renewals.len() > 1 && rng.chance(500) {
+                if let Some(stream) = self.agent.as_ref().and_then(Agent::stream) {
+                    renewals.retain(|id| core.lease(*id).is_some_and(|row| row.session != Some(stream.session)));
+                    if !renewals.is_empty() {
+                        inputs.push(Input::KeepAll { leases: renewals, caller, stream });
+                    }
+                } else if renewals.len() > 1 && rng.chance(500) {
                     inputs.push(Input::RenewAll { leases: renewals, caller, ttl });
                 } else {
                     let each = renewals.into_iter();
@@ -116,6 +188,9 @@ impl Holder {
                     && rows.iter().any(|row| matches!(row.state, LeaseState::Active { .. }));
                 if !calm && until > now && rng.chance(if partial { 300 } else { 20 }) {
                     self.doing = Doing::Idle;
+                    if let Some(agent) = &mut self.agent {
+                        agent.vanish();
+                    }
                     return (Vec::new(), now.after(Millis::secs(20)));
                 }
                 (inputs, later)
@@ -180,6 +255,7 @@ impl Holder {
             work: rng.chance(700).then(|| Arc::from(format!("work {}", rng.below(6)))),
             avoid: Vec::new(),
             total: None,
+            session: None,
         }
     }
 }

@@ -3,6 +3,7 @@
 //! `SIM_SEED=7 cargo test --test sim` replays one seed and prints its trace. `SIM_SEEDS=2000` sets the number of seeds.
 
 mod adapters;
+mod agent;
 mod broker;
 mod due;
 mod fleet;
@@ -15,6 +16,7 @@ mod provider;
 mod queue;
 mod rests;
 mod rng;
+mod sessions;
 mod trace;
 mod world;
 
@@ -75,7 +77,8 @@ fn a_meta_the_same_seed_twice_gives_the_same_trace() {
 fn the_invariants_hold_whatever_happens() {
     let counts = all_hold(Worlds::One, "the_invariants", 300);
     // An event that never happens proves nothing.
-    assert!(number("SIM_SEEDS").is_some() || counts.is_empty() || counts["rests of machines"] > 30, "{counts:?}");
+    let seen = |name| number("SIM_SEEDS").is_some() || counts.is_empty() || counts[name] > 30;
+    assert!(["rests of machines", "sessions lost", "sessions resumed"].into_iter().all(seen), "{counts:?}");
 }
 
 /// Events that a few dozen seeds of the fleet are certain to have.

@@ -4,12 +4,13 @@
 
 use crate::queue::{Changes, Look};
 use crate::rests::Rests;
+use crate::sessions::Sessions;
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 use wharfinger_core::{
-    Batch, Effect, Ended, EventKind, FailReason, GroupId, Lease, LeaseId, LeaseRequest, LeaseState, Link, Millis, Op,
-    Outcome, PoolConfig, PoolView, Reason, Reply, Resource, ResourceId, ResourceState, Revision, Source, Timestamp,
-    Weight, Work,
+    Batch, Effect, Ended, EventKind, FailReason, GroupId, Input, Lease, LeaseId, LeaseRequest, LeaseState, Link,
+    Millis, Op, Outcome, PoolConfig, PoolView, Reason, Reply, Resource, ResourceId, ResourceState, Revision, Source,
+    Timestamp, Weight, Work,
 };
 
 /// Time at which a host was given up, and its machine.
@@ -68,6 +69,8 @@ pub(crate) struct Oracle {
     pub(crate) rests: Rests,
     /// The latest renewal of each holder, and the latest change of each group's states.
     signs: BTreeMap<LeaseId, Timestamp>,
+    /// The sessions of agents.
+    pub(crate) sessions: Sessions,
 }
 
 /// A watcher: it sees batches while it is connected, and resumes by revision after that.
@@ -100,6 +103,7 @@ impl Oracle {
         let stood: BTreeMap<ResourceId, Arc<Resource>> =
             batch.resources.iter().filter_map(|row| Some((row.id, self.resources.get(&row.id)?.clone()))).collect();
         self.note_changes(batch, &before, &stood);
+        self.sessions.stored(batch, self.grace_until)?;
         for row in batch.leases.iter().filter(|row| row.doubt.is_none()) {
             let doubted = before.get(&row.id).is_some_and(|old| old.doubt.is_some());
             if doubted && matches!(row.state, LeaseState::Active { .. }) {
@@ -211,6 +215,16 @@ impl Oracle {
         self.signs.extend(members.map(|id| (id, now)));
     }
 
+    /// The broker took these inputs.
+    pub(crate) fn heard(&mut self, inputs: &[Input], now: Timestamp) {
+        self.sessions.heard(inputs, now);
+        for input in inputs {
+            if let Input::KeepAll { leases, .. } = input {
+                leases.iter().for_each(|lease| self.renewed(*lease, now));
+            }
+        }
+    }
+
     /// A holder renews.
     pub(crate) fn renewed(&mut self, lease: LeaseId, now: Timestamp) {
         self.signs.insert(lease, now);
@@ -218,6 +232,7 @@ impl Oracle {
 
     /// 19: a hold ends with its holder, also while the rest of the set is still awaited.
     pub(crate) fn the_dead_hold_nothing(&self) -> Checked {
+        self.sessions.none_is_silent(self.now, self.grace_until)?;
         for row in self.leases.values().filter(|row| row.spec.child.is_none() && !row.spec.independent) {
             let (LeaseState::Active { .. }, Some(group)) = (&row.state, row.spec.group) else { continue };
             let members: Vec<&Arc<Lease>> = self.members(group).collect();
@@ -225,8 +240,11 @@ impl Oracle {
             if members.iter().any(|member| matches!(member.state, LeaseState::Preparing { .. })) {
                 continue;
             }
-            let sign = members.iter().filter_map(|member| self.signs.get(&member.id)).max().copied();
-            let ttl = members.iter().map(|member| member.spec.ttl).max().unwrap_or_default();
+            let by_session = || members.iter().filter_map(|member| self.sessions.sign(member));
+            let sign = members.iter().filter_map(|member| self.signs.get(&member.id).copied());
+            let sign = sign.chain(by_session().map(|(heard, _)| heard)).max();
+            let ttl = members.iter().map(|member| member.spec.ttl).chain(by_session().map(|(_, ttl)| ttl));
+            let ttl = ttl.max().unwrap_or_default();
             let until = sign.unwrap_or_default().after(ttl).max(self.grace_until);
             if self.now > until.after(Millis::secs(2)) {
                 let states: Vec<_> = members.iter().map(|member| (member.id, &member.state)).collect();
@@ -285,7 +303,8 @@ impl Oracle {
         match how {
             Ended::Released { .. } | Ended::Cancelled => Ok(()),
             Ended::Expired => {
-                let due = old.and_then(|old| old.expires_at).is_some_and(|due| due <= *at);
+                let due = old.and_then(|old| old.expires_at).is_some_and(|due| due <= *at)
+                    || old.is_some_and(|old| self.sessions.may_expire(old, *at));
                 let group = row.spec.group.is_some();
                 if *at < self.grace_until || !(due || group) {
                     return Err(format!("{} expired at {at:?}, which is too soon", row.id));

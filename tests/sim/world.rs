@@ -96,7 +96,7 @@ pub(crate) fn run(seed: u64, kept: Kept) -> Report {
         things: Things::default(),
         provider: Provider::default(),
         oracle: Oracle::of(!seed.is_multiple_of(2)),
-        holders: (0..rng.between(3, 10) as usize).map(|n| Holder::new(n, seed)).collect(),
+        holders: (0..rng.between(3, 10) as usize).map(|n| holder(n, seed)).collect(),
         due: BTreeMap::new(),
         number: 0,
         pools: first_pools.clone(),
@@ -110,8 +110,17 @@ pub(crate) fn run(seed: u64, kept: Kept) -> Report {
         rng,
     };
     let result = world.live();
-    let counts = BTreeMap::from([("rests of machines", world.oracle.rests.rested)]);
+    let [lost, resumed] = world.oracle.sessions.counts();
+    let rested = world.oracle.rests.rested;
+    let counts =
+        BTreeMap::from([("rests of machines", rested), ("sessions lost", lost), ("sessions resumed", resumed)]);
     Report { trace: world.trace.into_text(), result, turns: world.turns, counts }
+}
+
+/// One of three holders keeps its leases by a session.
+fn holder(number: usize, seed: u64) -> Holder {
+    let holder = Holder::new(number, seed);
+    if number % 3 == 1 { holder.with_session() } else { holder }
 }
 
 impl World {
@@ -363,6 +372,7 @@ impl World {
         self.things.process_died(self.now, &mut self.rng);
         self.provider.halted();
         self.oracle.watchers.iter_mut().for_each(|watcher| watcher.connected = false);
+        self.holders.iter_mut().for_each(Holder::cut);
         self.soon(10, 4000, Due::Start);
     }
 
@@ -379,6 +389,7 @@ impl World {
         self.oracle.lost_sight();
         let stored: BTreeSet<LeaseId> = self.broker.snapshot().leases.iter().map(|row| row.id).collect();
         self.oracle.restarted(&stored)?;
+        self.oracle.sessions.recovered(self.now);
         self.oracle.ended_by_silence.clear();
         let Some(batch) = started else {
             self.note(|| "the process does not get up".into());
@@ -435,6 +446,7 @@ impl World {
                     self.trace.line(self.now, || format!("it waits because of {explained:#?}"));
                     return Err(why);
                 }
+                self.oracle.heard(&asked, self.now);
                 self.oracle.the_dead_hold_nothing()?;
                 self.provider.verdict()?;
                 self.oracle.answered.extend(asked.iter().filter_map(op_of));
@@ -461,6 +473,7 @@ impl World {
                 let (_, over) = self.things.recovered(self.now, 0, &batch.effects, &mut self.rng);
                 self.provider.ended(&over);
                 self.look_at_the_store()?;
+                self.oracle.sessions.recovered(self.now);
                 self.oracle.lost_sight();
                 self.oracle.answered.extend(asked.iter().filter_map(op_of));
                 self.deliver(&asked, answers)?;
@@ -517,6 +530,10 @@ impl World {
             let request = if let Input::Lease(request) = input { Some(request) } else { None };
             if let Ok(reply) = &answer {
                 self.oracle.answers(request, reply)?;
+            }
+            if !matches!(answer, Err(wharfinger::engine::SubmitError::Unavailable(_))) {
+                let reply = answer.as_ref().ok();
+                self.holders.iter_mut().for_each(|holder| holder.session_answered(input, reply));
             }
             let Some(request) = request else { continue };
             if let Err(wharfinger::engine::SubmitError::Unavailable(_)) = answer {
@@ -656,6 +673,12 @@ fn is_answer(input: &Input) -> bool {
         | Input::Unreached { .. }
         | Input::Renew { .. }
         | Input::RenewAll { .. }
+        | Input::OpenSession(_)
+        | Input::ResumeSession { .. }
+        | Input::Beat(_)
+        | Input::StreamEnded(_)
+        | Input::CloseSession { .. }
+        | Input::KeepAll { .. }
         | Input::Admin(_)
         | Input::Notice(_)
         | Input::Configure(_)

@@ -145,6 +145,10 @@ id!(
     /// Identifies a group: the leases of one request.
     GroupId, "grp_"
 );
+id!(
+    /// Identifies a session: the stream over which an agent keeps its leases.
+    SessionId, "ses_"
+);
 
 /// Builds the 128 bits of an id from a time, the store's salt and a number that no other id of the deployment has.
 pub const fn mint(unix_ms: i64, salt: u16, number: u64) -> u128 {

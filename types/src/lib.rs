@@ -18,7 +18,7 @@ mod traits;
 mod verdict;
 
 pub use blame::Blame;
-pub use id::{GroupId, IdError, LeaseId, ResourceId, mint};
+pub use id::{GroupId, IdError, LeaseId, ResourceId, SessionId, mint};
 pub use notice::{NoticeKind, WallTime};
 pub use prepared::Prepared;
 pub use traits::Traits;

@@ -150,6 +150,13 @@ pub struct Lease {
     /// there is such a limit.
     #[prost(message, optional, tag = "53")]
     pub expires_at_most: ::core::option::Option<::prost_types::Timestamp>,
+    /// Session that keeps the lease, or kept it until it was lost. While it does, the lease has no expires_at but its longest life.
+    #[prost(string, tag = "54")]
+    pub session_id: ::prost::alloc::string::String,
+    /// The stream of that session ended at this time, and none has resumed it: the holder is in doubt. The lease holds until the
+    /// session ends.
+    #[prost(message, optional, tag = "55")]
+    pub holder_doubt_since: ::core::option::Option<::prost_types::Timestamp>,
 }
 /// How a holder reaches what it leased. Holds no secrets.
 #[derive(Clone, PartialEq, ::prost::Message)]
@@ -1115,6 +1122,141 @@ pub struct Refusal {
     #[prost(bytes = "vec", tag = "3")]
     pub details: ::prost::alloc::vec::Vec<u8>,
 }
+/// Message of an agent in LeaseService.Session. Each message is a heartbeat, also an empty one. Send one at a third of the TTL.
+#[derive(Clone, PartialEq, ::prost::Message)]
+pub struct SessionRequest {
+    /// Opens or resumes a session. In the first message of the stream, and in no other.
+    #[prost(message, optional, tag = "1")]
+    pub open: ::core::option::Option<SessionOpen>,
+    /// Calls. Each is answered by its id, in any order. At most 1,000.
+    #[prost(message, repeated, tag = "2")]
+    pub calls: ::prost::alloc::vec::Vec<SessionCall>,
+    /// Number of this heartbeat: the server answers with it once the heartbeat counts. 0: no answer is wanted.
+    #[prost(uint64, tag = "3")]
+    pub beat: u64,
+    /// Closes the session after this message. Its leases go on by their own TTL, from now on.
+    #[prost(bool, tag = "4")]
+    pub close: bool,
+}
+/// Opens or resumes a session.
+#[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
+pub struct SessionOpen {
+    /// Session to resume. Empty: a new one. An unknown one gives NOT_FOUND: open a new one.
+    #[prost(string, tag = "1")]
+    pub session_id: ::prost::alloc::string::String,
+    /// Silence of this length ends the session, and its leases: it is their TTL. Absent: 30 s. At most 1 hour. New sessions only.
+    #[prost(message, optional, tag = "2")]
+    pub ttl: ::core::option::Option<::prost_types::Duration>,
+    /// Time after the end of the stream within which the session can be resumed. Absent: the TTL, which is the maximum. New sessions
+    /// only.
+    #[prost(message, optional, tag = "3")]
+    pub grace: ::core::option::Option<::prost_types::Duration>,
+    /// Agent in its own words. At most 1,024 bytes. New sessions only.
+    #[prost(string, tag = "4")]
+    pub holder: ::prost::alloc::string::String,
+    /// Revision of the last event that the agent has seen, to resume from. Absent or 0: the events begin with the current state of
+    /// the leases, of a resumed session with the ended ones too. As WatchRequest.from_revision.
+    #[prost(uint64, tag = "5")]
+    pub from_revision: u64,
+    /// Time between two bookmarks among the events, 100 ms to 60 s. Absent: 5 s.
+    #[prost(message, optional, tag = "6")]
+    pub bookmark_interval: ::core::option::Option<::prost_types::Duration>,
+}
+/// Call over a session.
+#[derive(Clone, PartialEq, ::prost::Message)]
+pub struct SessionCall {
+    /// Chosen by the agent, for the answer.
+    #[prost(uint64, tag = "1")]
+    pub id: u64,
+    /// The call.
+    #[prost(oneof = "session_call::Call", tags = "2, 3, 4, 5")]
+    pub call: ::core::option::Option<session_call::Call>,
+}
+/// Nested message and enum types in `SessionCall`.
+pub mod session_call {
+    /// The call.
+    #[derive(Clone, PartialEq, ::prost::Oneof)]
+    pub enum Call {
+        /// As LeaseService.Lease, answered at once: without `wait`. The session keeps the leases, and its TTL is theirs. A request that is
+        /// repeated over another session returns the same leases, and that session keeps them from then on.
+        #[prost(message, tag = "2")]
+        Lease(super::LeaseRequest),
+        /// As LeaseService.Release.
+        #[prost(message, tag = "3")]
+        Release(super::ReleaseRequest),
+        /// The session keeps these leases from now on, each with its group: without `ttl`. A lease of a session that is renewed by
+        /// LeaseService.Renew leaves it.
+        #[prost(message, tag = "4")]
+        Renew(super::RenewRequest),
+        /// As LeaseService.Report.
+        #[prost(message, tag = "5")]
+        Report(super::ReportRequest),
+    }
+}
+/// Message of the server in LeaseService.Session. Later versions may add parts: ignore unknown ones.
+#[derive(Clone, PartialEq, ::prost::Message)]
+pub struct SessionResponse {
+    /// The session. In the first message of the stream.
+    #[prost(message, optional, tag = "1")]
+    pub opened: ::core::option::Option<SessionOpened>,
+    /// Answers to calls.
+    #[prost(message, repeated, tag = "2")]
+    pub answers: ::prost::alloc::vec::Vec<SessionAnswer>,
+    /// Changes of the leases that the session keeps, as a Watch reports them. `revision` of the last one is where to resume from.
+    #[prost(message, repeated, tag = "3")]
+    pub events: ::prost::alloc::vec::Vec<WatchResponse>,
+    /// Number of the latest heartbeat that counts: the leases last at least for the TTL from when it was sent. 0: nothing new.
+    #[prost(uint64, tag = "4")]
+    pub beat: u64,
+}
+/// The session of a stream.
+#[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
+pub struct SessionOpened {
+    /// Id of the session: ses\_ and 26 characters.
+    #[prost(string, tag = "1")]
+    pub session_id: ::prost::alloc::string::String,
+    /// Its TTL.
+    #[prost(message, optional, tag = "2")]
+    pub ttl: ::core::option::Option<::prost_types::Duration>,
+    /// Its grace.
+    #[prost(message, optional, tag = "3")]
+    pub grace: ::core::option::Option<::prost_types::Duration>,
+    /// Number of this stream among those of the session. A stream that another one replaced is ended with FAILED_PRECONDITION.
+    #[prost(uint64, tag = "4")]
+    pub stream: u64,
+}
+/// Answer to a call.
+#[derive(Clone, PartialEq, ::prost::Message)]
+pub struct SessionAnswer {
+    /// Id of the call.
+    #[prost(uint64, tag = "1")]
+    pub id: u64,
+    /// The answer.
+    #[prost(oneof = "session_answer::Answer", tags = "2, 3, 4, 5, 6")]
+    pub answer: ::core::option::Option<session_answer::Answer>,
+}
+/// Nested message and enum types in `SessionAnswer`.
+pub mod session_answer {
+    /// The answer.
+    #[derive(Clone, PartialEq, ::prost::Oneof)]
+    pub enum Answer {
+        /// Of a lease.
+        #[prost(message, tag = "2")]
+        Lease(super::LeaseResponse),
+        /// Of a release.
+        #[prost(message, tag = "3")]
+        Release(super::ReleaseResponse),
+        /// Of a renewal.
+        #[prost(message, tag = "4")]
+        Renew(super::RenewResponse),
+        /// Of a report.
+        #[prost(message, tag = "5")]
+        Report(super::ReportResponse),
+        /// Why the call was refused.
+        #[prost(message, tag = "6")]
+        Refusal(super::Refusal),
+    }
+}
 /// Request of LeaseService.Watch. Filters are ANDed, the values of one filter are ORed. No filter: all leases.
 #[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
 pub struct WatchRequest {
@@ -1949,6 +2091,34 @@ pub mod lease_service_client {
                 .insert(GrpcMethod::new("wharfinger.v1.LeaseService", "GetServer"));
             self.inner.unary(req, path, codec).await
         }
+        /// One stream of an agent, over which it leases, releases and reports, keeps all its leases alive by heartbeats, and hears of
+        /// their changes. Only the server that leads has sessions: one that follows answers UNAVAILABLE with reason NOT_LEADER and the
+        /// leader's address. The end of the stream is doubt in the holder of its leases; the session ends after its grace unless another
+        /// stream resumes it, on any server that leads. Silence for its TTL ends it too. Its leases expire with it.
+        pub async fn session(
+            &mut self,
+            request: impl tonic::IntoStreamingRequest<Message = super::SessionRequest>,
+        ) -> std::result::Result<
+            tonic::Response<tonic::codec::Streaming<super::SessionResponse>>,
+            tonic::Status,
+        > {
+            self.inner
+                .ready()
+                .await
+                .map_err(|e| {
+                    tonic::Status::unknown(
+                        format!("Service was not ready: {}", e.into()),
+                    )
+                })?;
+            let codec = tonic_prost::ProstCodec::default();
+            let path = http::uri::PathAndQuery::from_static(
+                "/wharfinger.v1.LeaseService/Session",
+            );
+            let mut req = request.into_streaming_request();
+            req.extensions_mut()
+                .insert(GrpcMethod::new("wharfinger.v1.LeaseService", "Session"));
+            self.inner.streaming(req, path, codec).await
+        }
         /// Signs a certificate over the holder's public key, with which it logs in to the host of its ACTIVE lease while the lease lasts.
         /// Nothing is stored: each call signs anew. For pools whose access has login = "certificate".
         pub async fn login(
@@ -2062,6 +2232,20 @@ pub mod lease_service_server {
             tonic::Response<super::GetServerResponse>,
             tonic::Status,
         >;
+        /// Server streaming response type for the Session method.
+        type SessionStream: tonic::codegen::tokio_stream::Stream<
+                Item = std::result::Result<super::SessionResponse, tonic::Status>,
+            >
+            + std::marker::Send
+            + 'static;
+        /// One stream of an agent, over which it leases, releases and reports, keeps all its leases alive by heartbeats, and hears of
+        /// their changes. Only the server that leads has sessions: one that follows answers UNAVAILABLE with reason NOT_LEADER and the
+        /// leader's address. The end of the stream is doubt in the holder of its leases; the session ends after its grace unless another
+        /// stream resumes it, on any server that leads. Silence for its TTL ends it too. Its leases expire with it.
+        async fn session(
+            &self,
+            request: tonic::Request<tonic::Streaming<super::SessionRequest>>,
+        ) -> std::result::Result<tonic::Response<Self::SessionStream>, tonic::Status>;
         /// Signs a certificate over the holder's public key, with which it logs in to the host of its ACTIVE lease while the lease lasts.
         /// Nothing is stored: each call signs anew. For pools whose access has login = "certificate".
         async fn login(
@@ -2639,6 +2823,54 @@ pub mod lease_service_server {
                                 max_encoding_message_size,
                             );
                         let res = grpc.unary(method, req).await;
+                        Ok(res)
+                    };
+                    Box::pin(fut)
+                }
+                "/wharfinger.v1.LeaseService/Session" => {
+                    #[allow(non_camel_case_types)]
+                    struct SessionSvc<T: LeaseService>(pub Arc<T>);
+                    impl<
+                        T: LeaseService,
+                    > tonic::server::StreamingService<super::SessionRequest>
+                    for SessionSvc<T> {
+                        type Response = super::SessionResponse;
+                        type ResponseStream = T::SessionStream;
+                        type Future = BoxFuture<
+                            tonic::Response<Self::ResponseStream>,
+                            tonic::Status,
+                        >;
+                        fn call(
+                            &mut self,
+                            request: tonic::Request<
+                                tonic::Streaming<super::SessionRequest>,
+                            >,
+                        ) -> Self::Future {
+                            let inner = Arc::clone(&self.0);
+                            let fut = async move {
+                                <T as LeaseService>::session(&inner, request).await
+                            };
+                            Box::pin(fut)
+                        }
+                    }
+                    let accept_compression_encodings = self.accept_compression_encodings;
+                    let send_compression_encodings = self.send_compression_encodings;
+                    let max_decoding_message_size = self.max_decoding_message_size;
+                    let max_encoding_message_size = self.max_encoding_message_size;
+                    let inner = self.inner.clone();
+                    let fut = async move {
+                        let method = SessionSvc(inner);
+                        let codec = tonic_prost::ProstCodec::default();
+                        let mut grpc = tonic::server::Grpc::new(codec)
+                            .apply_compression_config(
+                                accept_compression_encodings,
+                                send_compression_encodings,
+                            )
+                            .apply_max_message_size_config(
+                                max_decoding_message_size,
+                                max_encoding_message_size,
+                            );
+                        let res = grpc.streaming(method, req).await;
                         Ok(res)
                     };
                     Box::pin(fut)

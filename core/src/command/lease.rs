@@ -7,7 +7,7 @@ use crate::policy::capacity::Extent;
 use crate::state::want::{ClassKey, Want};
 use crate::{
     Caller, EventKind, GroupId, Labels, LeaseId, LeaseRequest, LeaseSpec, LeaseState, Millis, Rejection, RejectionKind,
-    Reply, Scope, Selector, Subject, Texts,
+    Reply, Scope, Selector, SessionId, Subject, Texts,
 };
 use alloc::format;
 use alloc::string::String;
@@ -17,12 +17,22 @@ use core::cmp::Reverse;
 
 impl Core {
     pub(crate) fn on_lease(&mut self, request: LeaseRequest) -> Result<Reply, Rejection> {
+        let session = match request.session {
+            Some(stream) => Some(self.own_stream(stream, &request.caller)?),
+            None => None,
+        };
+        if let Some(session) = &session {
+            self.heard_session(session.id);
+        }
         let fingerprint = fingerprint(&request);
         if let Some(first) = self.first_of_request(&request.caller.tenant, &request.request_id) {
             let known = self.lease(first).map(|lease| (lease.spec.fingerprint, request.caller.owns(&lease.spec)));
             return match known {
                 Some((same, true)) if same == fingerprint => {
-                    self.is_waited_for(first);
+                    match &session {
+                        Some(session) => self.keep_request(first, session.id),
+                        None => self.is_waited_for(first),
+                    }
                     Ok(Reply::Leases(self.with_group(first)))
                 }
                 _ => Err(reject(
@@ -37,8 +47,8 @@ impl Core {
                 )),
             };
         }
-        let wanted = self.validate(&request)?;
-        let ids = self.enter(&request, fingerprint, &wanted);
+        let wanted = self.validate(&request, session.as_ref().map(|session| session.ttl))?;
+        let ids = self.enter(&request, fingerprint, &wanted, session.map(|session| session.id));
         if request.no_queue {
             // A request that is refused leaves no trace: whether it is granted is found before anything is.
             let mut granted = self.would_be_granted(ids[0]);
@@ -73,8 +83,17 @@ impl Core {
         Ok(Reply::Leases(ids.iter().filter_map(|id| self.lease(*id).cloned()).collect()))
     }
 
-    /// Checks a request against the pools; returns each wanted lease.
-    fn validate(&self, request: &LeaseRequest) -> Result<Vec<Wanted>, Rejection> {
+    /// The leases of a request that is repeated over a session are kept by it, as far as they are not over.
+    fn keep_request(&mut self, first: LeaseId, session: SessionId) {
+        for lease in self.with_group(first) {
+            if !lease.ended() {
+                self.keep_lease(lease.id, Some(session));
+            }
+        }
+    }
+
+    /// Checks a request against the pools; returns each wanted lease. `kept`: the TTL of the session that will keep them.
+    fn validate(&self, request: &LeaseRequest, kept: Option<Millis>) -> Result<Vec<Wanted>, Rejection> {
         let tenant = self.known_tenant(&request.caller.tenant)?;
         let invalid = |reason, field: &str, message| Err(reject(RejectionKind::Invalid, reason, field, message));
         let total: u32 = request.claims.iter().fold(0, |sum, claim| sum.saturating_add(claim.count));
@@ -101,9 +120,11 @@ impl Core {
                 }
             };
             self.known(&claim.selector, &request.caller.sees, &field)?;
-            let longest = self.pools_for(&claim.selector).map(|pool| pool.config.max_ttl).max().unwrap_or(Millis::ZERO);
+            let each = self.pools_for(&claim.selector).map(|pool| pool.config.max_ttl);
+            // A session has one TTL in all pools.
+            let longest = if kept.is_some() { each.min() } else { each.max() }.unwrap_or(Millis::ZERO);
             let usual = self.pools_for(&claim.selector).map(|pool| pool.config.default_ttl).next();
-            let ttl = request.ttl.or(usual).unwrap_or(Millis::secs(60));
+            let ttl = kept.or(request.ttl).or(usual).unwrap_or(Millis::secs(60));
             if ttl <= Millis::ZERO {
                 return invalid("TTL_NOT_POSITIVE", "ttl", String::from("ttl must be longer than 0"));
             }
@@ -226,7 +247,13 @@ impl Core {
     }
 
     /// Puts the leases of a request into the queue.
-    fn enter(&mut self, request: &LeaseRequest, fingerprint: u64, wanted: &[Wanted]) -> Vec<LeaseId> {
+    fn enter(
+        &mut self,
+        request: &LeaseRequest,
+        fingerprint: u64,
+        wanted: &[Wanted],
+        session: Option<SessionId>,
+    ) -> Vec<LeaseId> {
         let group = (wanted.len() > 1).then(|| GroupId::new(self.mint()));
         let seq = self.next_number();
         let mut ids = Vec::new();
@@ -263,7 +290,7 @@ impl Core {
                 total: [request.total, total].into_iter().flatten().min(),
             };
             // Members keep their own place if they come back one by one.
-            let id = self.add_lease(spec, seq + index as u64, avoid.clone());
+            let id = self.add_lease(spec, seq + index as u64, (avoid.clone(), session));
             self.event(EventKind::LeaseQueued, &request.caller.principal, Subject::Lease(id), "");
             self.mark_dirty_for(id);
             ids.push(id);

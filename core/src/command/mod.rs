@@ -9,6 +9,7 @@ mod release;
 mod renew;
 mod report;
 mod results;
+mod session;
 mod unreached;
 
 use crate::Core;
@@ -27,6 +28,12 @@ impl Core {
             Input::Unreached { lease, caller, note } => self.on_unreached(lease, &caller, &note),
             Input::Renew { lease, caller, ttl } => self.on_renew(lease, &caller, ttl).map(Reply::Leases),
             Input::RenewAll { leases, caller, ttl } => Ok(self.on_renew_all(leases, &caller, ttl)),
+            Input::OpenSession(request) => self.on_open_session(&request),
+            Input::ResumeSession { session, caller } => self.on_resume_session(session, &caller),
+            Input::Beat(stream) => self.on_beat(stream),
+            Input::StreamEnded(stream) => Ok(self.on_stream_ended(stream)),
+            Input::CloseSession { stream, caller } => self.on_close_session(stream, &caller),
+            Input::KeepAll { leases, caller, stream } => self.on_keep_all(leases, &caller, stream),
             Input::Admin(request) => self.on_admin(request),
             Input::Noted { resource, op, handle } => self.on_noted(resource, op, handle),
             Input::Provisioned { resource, op, result } => self.on_provisioned(resource, op, result),

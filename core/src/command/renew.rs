@@ -25,6 +25,25 @@ impl Core {
         caller: &Caller,
         ttl: Option<Millis>,
     ) -> Result<Vec<Arc<Lease>>, Rejection> {
+        self.may_renew(id, caller, ttl)?;
+        // The whole group is renewed: it lives and dies as one. Each member's pool has a limit of its own. From now on it is kept by
+        // such renewals, and by no session.
+        let mut all = self.companions(id);
+        all.insert(0, id);
+        for member in all {
+            self.keep_lease(member, None);
+            let Some(row) = self.lease(member).filter(|l| matches!(l.state, LeaseState::Active { .. })) else {
+                continue;
+            };
+            let wanted = ttl.unwrap_or(row.spec.ttl);
+            let until = self.now().after(self.longest_ttl(row).map_or(wanted, |longest| wanted.min(longest)));
+            self.extend(member, until);
+        }
+        Ok(self.named_first(id))
+    }
+
+    /// Refuses a renewal, by a call or by a session, that a lease may not have.
+    pub(super) fn may_renew(&self, id: LeaseId, caller: &Caller, ttl: Option<Millis>) -> Result<(), Rejection> {
         let lease = self.own_lease(id, caller)?;
         match &lease.state {
             LeaseState::Active { .. } => {}
@@ -52,18 +71,7 @@ impl Core {
             let message = format!("ttl {ttl} is longer than {longest}, the longest here: ask for less and renew");
             return Err(reject(RejectionKind::Invalid, "TTL_TOO_LONG", "ttl", message));
         }
-        // The whole group is renewed: it lives and dies as one. Each member's pool has a limit of its own.
-        let mut all = self.companions(id);
-        all.insert(0, id);
-        for member in all {
-            let Some(row) = self.lease(member).filter(|l| matches!(l.state, LeaseState::Active { .. })) else {
-                continue;
-            };
-            let wanted = ttl.unwrap_or(row.spec.ttl);
-            let until = self.now().after(self.longest_ttl(row).map_or(wanted, |longest| wanted.min(longest)));
-            self.extend(member, until);
-        }
-        Ok(self.named_first(id))
+        Ok(())
     }
 
     /// The limit of the pool that serves a lease.

@@ -31,6 +31,7 @@ impl Core {
         let config = pool.config.clone();
         let Some(lease) = self.lease(id) else { return };
         let child = lease.spec.child;
+        let kept = self.is_kept(lease);
         let ttl = lease.spec.ttl.min(config.max_ttl);
         let shorter = ttl < lease.spec.ttl;
         // A copy that may lie on several pools says from now on which it is.
@@ -53,7 +54,7 @@ impl Core {
                 LeaseState::Preparing { assignment, op }
             } else {
                 if child.is_none() {
-                    lease.begin(now);
+                    lease.begin(now, kept);
                 }
                 LeaseState::Active { assignment, since: now, access }
             };

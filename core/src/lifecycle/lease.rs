@@ -7,7 +7,7 @@ use crate::state::queue::Stand;
 use crate::state::want::{ClassKey, Want};
 use crate::{
     Assignment, CauseChain, Cleanup, Ended, EventKind, FailReason, GroupId, Lease, LeaseId, LeaseSpec, LeaseState,
-    Link, Millis, Op, Outcome, Reason, ResourceId, Source, Stage, Subject, Texts, Timestamp,
+    Link, Millis, Op, Outcome, Reason, ResourceId, SessionId, Source, Stage, Subject, Texts, Timestamp,
 };
 use alloc::format;
 use alloc::string::String;
@@ -36,7 +36,8 @@ impl Core {
                 let op = if self.is_set_apart(assignment.resource) { Op(0) } else { self.next_op() };
                 Cleanup { assignment, op }
             });
-        let (kind, detail) = (EventKind::of_end(&how), ended_detail(&how));
+        let session = lease.session.filter(|_| !self.is_kept(&lease));
+        let (kind, detail) = (EventKind::of_end(&how), ended_detail(&how, session));
         let checked = self.checked_already(&lease, &how);
         let doubt = self.doubt_after(&lease, &how).filter(|_| !checked);
         if counted && (doubt.is_some() || checked) {
@@ -45,6 +46,7 @@ impl Core {
         self.edit_lease(id, |lease| {
             lease.state = LeaseState::Ended { how, at: now, cleanup };
             lease.doubt = None;
+            lease.holder_doubt = None;
         });
         // The entry names the resource on which it ended, though the lease may hold the slot no more.
         let resource = assignment.map(|assignment| assignment.resource);
@@ -401,29 +403,35 @@ impl Core {
     }
 
     /// Adds a lease that waits. Its place in the queue is the caller's to set. `seq` breaks ties between leases of one
-    /// age.
-    pub(crate) fn add_lease(&mut self, spec: LeaseSpec, seq: u64, avoid: Vec<ResourceId>) -> LeaseId {
+    /// age. With the resources that it avoids and the session that keeps it.
+    pub(crate) fn add_lease(
+        &mut self,
+        spec: LeaseSpec,
+        seq: u64,
+        (avoid, session): (Vec<ResourceId>, Option<SessionId>),
+    ) -> LeaseId {
         let id = LeaseId::new(self.mint());
-        self.insert_lease(Lease { avoid, ..Lease::queued(id, spec, self.now(), seq) });
+        self.insert_lease(Lease { avoid, session, ..Lease::queued(id, spec, self.now(), seq) });
         id
     }
 
     /// The adapter prepared the slot: the holder may work.
     pub(crate) fn activate(&mut self, id: LeaseId, assignment: Assignment, access: Texts, ends_at: Option<Timestamp>) {
         let now = self.now();
+        let kept = self.lease(id).is_some_and(|lease| self.is_kept(lease));
         self.edit_lease(id, |lease| {
-            lease.begin(now);
+            lease.begin(now, kept);
             lease.trouble = None;
             lease.ends_at = ends_at;
             lease.state = LeaseState::Active { assignment, since: now, access: Arc::new(access) };
         });
     }
 
-    /// Moves the end of an active lease's TTL, at most to the end of its life.
+    /// Moves the end of an active lease's TTL, at most to the end of its life. A lease that a session keeps has none.
     pub(crate) fn extend(&mut self, id: LeaseId, until: Timestamp) {
-        self.edit_lease(id, |lease| {
-            lease.expires_at = Some(lease.expires_at_most.map_or(until, |most| until.min(most)))
-        });
+        if !self.lease(id).is_some_and(|lease| self.is_kept(lease)) {
+            self.edit_lease(id, |lease| lease.end_at(until));
+        }
     }
 
     /// The slot of an ended lease could not be cleaned: it stays taken until its resource is cleared.
@@ -528,10 +536,14 @@ fn worded(what: &str, note: &str) -> String {
     if note.is_empty() { String::from(what) } else { format!("{what}: {note}") }
 }
 
-fn ended_detail(how: &Ended) -> String {
+/// `session`: the one that kept it until that was lost.
+fn ended_detail(how: &Ended, session: Option<SessionId>) -> String {
     match how {
         Ended::Released { outcome, note, .. } => worded(outcome.as_str(), note),
-        Ended::Expired => String::from("its TTL ran out"),
+        Ended::Expired => match session {
+            Some(session) => format!("{session}, which kept it, was lost"),
+            None => String::from("its TTL ran out"),
+        },
         Ended::Broken { cause, replacement } => {
             let mut text = String::new();
             for link in cause {

@@ -17,6 +17,7 @@ pub(crate) mod losses;
 mod machine;
 mod placement;
 mod resource;
+mod session;
 mod sizing;
 mod supply;
 

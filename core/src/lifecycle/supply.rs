@@ -82,7 +82,7 @@ impl Core {
             child: Some(child),
             ..LeaseSpec::new(name, Arc::from(SELF), selector, Millis::ZERO)
         };
-        let id = self.add_lease(spec, seq, Vec::new());
+        let id = self.add_lease(spec, seq, (Vec::new(), None));
         self.edit_resource(child, |row| row.parent = Some(Parent { lease: id, host: None }));
         if let Some(want) = self.lease(id).map(|lease| self.want_of(lease)) {
             self.enqueue(alloc::vec![want].into(), (Reverse(priority), seq), alloc::vec![id]);

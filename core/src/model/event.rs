@@ -149,6 +149,16 @@ stable_texts! {
         MachineHeld = "machine.held",
         /// The hold of such a machine is over.
         MachineHoldOver = "machine.hold-over",
+        /// An agent opened the session.
+        SessionOpened = "session.opened",
+        /// The stream of the session ended, and its holder is in doubt.
+        SessionDoubt = "session.doubt",
+        /// Another stream resumed the session.
+        SessionResumed = "session.resumed",
+        /// The session was silent for too long, and its leases end.
+        SessionLost = "session.lost",
+        /// The agent closed the session, and its leases go on by their own TTL.
+        SessionClosed = "session.closed",
         /// The configuration of the pool is new or changed.
         PoolConfigured = "pool.configured",
         /// The pool left the configuration.

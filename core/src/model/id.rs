@@ -2,7 +2,7 @@
 
 use alloc::string::String;
 use core::fmt;
-pub use wharfinger_types::{GroupId, IdError, LeaseId, ResourceId};
+pub use wharfinger_types::{GroupId, IdError, LeaseId, ResourceId, SessionId};
 
 /// Builds the 128 bits of an id from the core's time, the store's salt and a number that no other id has.
 pub(crate) fn mint(now: crate::Timestamp, salt: u16, number: u64) -> u128 {
@@ -32,6 +32,8 @@ pub enum Subject {
     Resource(ResourceId),
     /// A lease.
     Lease(LeaseId),
+    /// A session.
+    Session(SessionId),
 }
 
 impl fmt::Display for Subject {
@@ -40,6 +42,7 @@ impl fmt::Display for Subject {
             Subject::Pool(name) => write!(f, "pool {name}"),
             Subject::Resource(id) => id.fmt(f),
             Subject::Lease(id) => id.fmt(f),
+            Subject::Session(id) => id.fmt(f),
         }
     }
 }
@@ -51,6 +54,7 @@ impl Subject {
             Subject::Pool(name) => String::from(&**name),
             Subject::Resource(id) => alloc::format!("{id}"),
             Subject::Lease(id) => alloc::format!("{id}"),
+            Subject::Session(id) => alloc::format!("{id}"),
         }
     }
 }

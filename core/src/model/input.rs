@@ -1,8 +1,8 @@
 //! The inputs of the core.
 
 use crate::{
-    Caller, Configuration, LeaseId, MachineName, MachineVerb, Millis, Op, Outcome, ResourceId, Selector, Texts,
-    Timestamp,
+    Caller, Configuration, LeaseId, MachineName, MachineVerb, Millis, Op, Outcome, ResourceId, Selector, SessionId,
+    SessionRequest, SessionStream, Texts, Timestamp,
 };
 use alloc::sync::Arc;
 use alloc::vec::Vec;
@@ -61,6 +61,35 @@ pub enum Input {
         caller: Caller,
         /// The new TTL from now on; `None`: that of each request.
         ttl: Option<Millis>,
+    },
+    /// An agent opens a session.
+    OpenSession(SessionRequest),
+    /// An agent resumes its session by another stream.
+    ResumeSession {
+        /// The session.
+        session: SessionId,
+        /// The caller.
+        caller: Caller,
+    },
+    /// The agent of a session lives.
+    Beat(SessionStream),
+    /// The stream of a session ended: its holder is in doubt.
+    StreamEnded(SessionStream),
+    /// An agent closes its session. Its leases go on by their own TTL.
+    CloseSession {
+        /// Its stream.
+        stream: SessionStream,
+        /// The caller.
+        caller: Caller,
+    },
+    /// A session keeps several leases from now on. Each has a result of its own.
+    KeepAll {
+        /// The leases.
+        leases: Vec<LeaseId>,
+        /// The caller.
+        caller: Caller,
+        /// The stream of the session.
+        stream: SessionStream,
     },
     /// A request of an operator.
     Admin(AdminRequest),
@@ -152,7 +181,11 @@ impl Input {
             | Input::Report { caller, .. }
             | Input::Unreached { caller, .. }
             | Input::Renew { caller, .. }
-            | Input::RenewAll { caller, .. } => Some(caller),
+            | Input::RenewAll { caller, .. }
+            | Input::ResumeSession { caller, .. }
+            | Input::CloseSession { caller, .. }
+            | Input::KeepAll { caller, .. } => Some(caller),
+            Input::OpenSession(request) => Some(&request.caller),
             Input::Admin(request) => Some(&request.caller),
             Input::Noted { .. }
             | Input::Provisioned { .. }
@@ -164,6 +197,8 @@ impl Input {
             | Input::Destroyed { .. }
             | Input::Notice(_)
             | Input::Configure(_)
+            | Input::Beat(_)
+            | Input::StreamEnded(_)
             | Input::Tick => None,
         }
     }
@@ -203,6 +238,8 @@ pub struct LeaseRequest {
     /// Maximum life of each lease from when it is active, by the rule that allows the request; that of its tenant holds
     /// beside it.
     pub total: Option<Millis>,
+    /// The stream of the session that keeps the leases. Its TTL is theirs.
+    pub session: Option<SessionStream>,
 }
 
 impl LeaseRequest {
@@ -224,6 +261,7 @@ impl LeaseRequest {
             work: None,
             avoid: Vec::new(),
             total: None,
+            session: None,
         }
     }
 }

@@ -1,6 +1,8 @@
 //! A lease as it is stored and served.
 
-use crate::{Caller, CauseChain, GroupId, LeaseId, Millis, Op, ResourceId, Revision, Scope, Selector, Timestamp};
+use crate::{
+    Caller, CauseChain, GroupId, LeaseId, Millis, Op, ResourceId, Revision, Scope, Selector, SessionId, Timestamp,
+};
 use alloc::collections::BTreeMap;
 use alloc::string::String;
 use alloc::sync::Arc;
@@ -26,7 +28,7 @@ pub struct Lease {
     pub created_at: Timestamp,
     /// The revision of the request: breaks ties between equal ages.
     pub seq: u64,
-    /// When its TTL runs out; `None` until it is active.
+    /// When its TTL runs out; `None` until it is active. While a session keeps it, that is the end of its life, if that has a limit.
     pub expires_at: Option<Timestamp>,
     /// No renewal goes beyond this; `None` until it is active, and where its life has no limit.
     pub expires_at_most: Option<Timestamp>,
@@ -44,6 +46,10 @@ pub struct Lease {
     pub ends_at: Option<Timestamp>,
     /// The resource under it is in doubt, and why. The lease holds until there is evidence.
     pub doubt: Option<Arc<str>>,
+    /// The session that keeps it. It may have ended since: then the lease has a TTL of its own.
+    pub session: Option<SessionId>,
+    /// The stream of its session ended at this time, and none has resumed it. The lease holds until the session ends.
+    pub holder_doubt: Option<Timestamp>,
 }
 
 impl Lease {
@@ -69,6 +75,8 @@ impl Lease {
             trouble: None,
             ends_at: None,
             doubt: None,
+            session: None,
+            holder_doubt: None,
         }
     }
 
@@ -99,12 +107,24 @@ impl Lease {
         self.spec.child.is_none() && self.spec.replaces.is_none() && self.spec.index == 0
     }
 
-    /// Its TTL and its life begin.
-    pub(crate) fn begin(&mut self, now: Timestamp) {
-        let most = self.spec.total.map(|total| now.after(total));
-        let until = now.after(self.spec.ttl);
-        self.expires_at_most = most;
-        self.expires_at = Some(most.map_or(until, |most| until.min(most)));
+    /// Its TTL and its life begin. `kept`: a session keeps it, and it has no TTL of its own.
+    pub(crate) fn begin(&mut self, now: Timestamp, kept: bool) {
+        self.expires_at_most = self.spec.total.map(|total| now.after(total));
+        if kept {
+            self.expires_at = self.expires_at_most;
+        } else {
+            self.end_at(now.after(self.spec.ttl));
+        }
+    }
+
+    /// Its TTL ends at this time, at most at the end of its life.
+    pub(crate) fn end_at(&mut self, until: Timestamp) {
+        self.expires_at = Some(self.expires_at_most.map_or(until, |most| until.min(most)));
+    }
+
+    /// The session in whose table of leases it stands.
+    pub(crate) fn in_session(&self) -> Option<SessionId> {
+        self.session.filter(|_| !self.ended())
     }
 
     /// Whether it is over for its holder.

@@ -16,6 +16,7 @@ pub(crate) mod pool;
 pub(crate) mod pools;
 pub(crate) mod resource;
 mod scope;
+pub(crate) mod session;
 pub(crate) mod stable;
 pub(crate) mod tenant;
 pub(crate) mod time;

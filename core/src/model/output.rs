@@ -1,7 +1,8 @@
 //! Outputs: changes to store, then replies, then effects.
 
 use crate::{
-    Effect, Event, Lease, LeaseId, Machine, MachineKey, Millis, PoolRow, Resource, ResourceId, Revision, Timestamp,
+    Effect, Event, Lease, LeaseId, Machine, MachineKey, Millis, PoolRow, Resource, ResourceId, Revision, Session,
+    SessionId, Timestamp,
 };
 use alloc::string::String;
 use alloc::sync::Arc;
@@ -24,10 +25,14 @@ pub struct Batch {
     pub pools: Vec<Arc<PoolRow>>,
     /// Machines on which the orders of operators changed.
     pub machines: Vec<Arc<Machine>>,
+    /// Sessions that were opened, fell into doubt or were resumed.
+    pub sessions: Vec<Arc<Session>>,
     /// Ended leases that are no longer kept. Forgetting is a change: the revision goes on.
     pub forgotten_leases: Vec<LeaseId>,
     /// Resources that are gone and no longer kept.
     pub forgotten_resources: Vec<ResourceId>,
+    /// Sessions that were closed or lost.
+    pub ended_sessions: Vec<SessionId>,
     /// The oldest revision from which a watch can resume.
     pub floor: Revision,
     /// The audit trail's new entries.
@@ -43,6 +48,7 @@ impl Batch {
             && self.events.is_empty()
             && self.forgotten_leases.is_empty()
             && self.forgotten_resources.is_empty()
+            && self.ended_sessions.is_empty()
     }
 }
 
@@ -65,6 +71,8 @@ pub struct Snapshot {
     pub pools: Vec<PoolRow>,
     /// Machines on which operators gave orders.
     pub machines: Vec<Machine>,
+    /// All sessions.
+    pub sessions: Vec<Session>,
 }
 
 /// The answer to an input.
@@ -82,6 +90,8 @@ pub enum Reply {
     Pool(Arc<str>),
     /// The machine of an operator's request.
     Machine(MachineKey),
+    /// The session that was opened or resumed.
+    Session(Arc<Session>),
 }
 
 /// An input that was refused; nothing was changed.

@@ -19,6 +19,10 @@ pub struct Census {
     pub queued: u32,
     /// Those of them that the present configuration can never meet.
     pub unsatisfiable: u32,
+    /// Sessions.
+    pub sessions: u32,
+    /// Those of them whose stream is over.
+    pub sessions_in_doubt: u32,
 }
 
 /// One pool in the census.
@@ -80,6 +84,9 @@ impl Core {
             pools: pools.collect(),
             queued: u32::try_from(self.queue().len()).unwrap_or(u32::MAX),
             unsatisfiable: unmet.map(|class| class.leases).sum(),
+            sessions: u32::try_from(self.sessions().count()).unwrap_or(u32::MAX),
+            sessions_in_doubt: u32::try_from(self.sessions().filter(|row| row.doubt.is_some()).count())
+                .unwrap_or(u32::MAX),
         }
     }
 

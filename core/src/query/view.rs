@@ -3,7 +3,7 @@
 use crate::{
     Core, Explanation, ItemView, Lease, LeaseId, LeaseState, LikelyStart, MachineKey, MachineName, Millis, NoStart,
     PoolView, QueuePage, QueuePlace, Rejection, Resource, ResourceId, ResourceState, Revision, Scope, Selector,
-    TenantView, Timestamp,
+    SessionId, TenantView, Timestamp,
 };
 use alloc::sync::Arc;
 use alloc::vec::Vec;
@@ -49,6 +49,17 @@ impl<'c> View<'c> {
     /// One lease.
     pub fn lease(&self, id: LeaseId) -> Option<&'c Arc<Lease>> {
         self.core.lease(id).filter(|lease| self.scope.sees(lease))
+    }
+
+    /// The leases that a session keeps, by id, from after this one; `None` in place of one out of view.
+    pub fn leases_of_session(
+        &self,
+        session: SessionId,
+        after: Option<LeaseId>,
+    ) -> impl Iterator<Item = (LeaseId, Option<&'c Arc<Lease>>)> {
+        let core = self.core;
+        let all = core.session_leases(session, after).filter_map(move |id| core.lease(id));
+        all.map(|lease| (lease.id, Some(lease).filter(|lease| self.sees(lease))))
     }
 
     fn sees(&self, lease: &Lease) -> bool {

@@ -6,8 +6,8 @@
 
 use crate::state::learned::{Begun, took};
 use crate::{
-    Batch, Configuration, Lease, LeaseId, LeaseState, Machine, PoolRow, Resource, ResourceId, Revision, Snapshot,
-    Timestamp,
+    Batch, Configuration, Lease, LeaseId, LeaseState, Machine, PoolRow, Resource, ResourceId, Revision, Session,
+    Snapshot, Timestamp,
 };
 use crate::{Core, Limits};
 use alloc::collections::BTreeSet;
@@ -32,6 +32,10 @@ impl Core {
         for row in &batch.machines {
             self.load_machine(Machine::clone(row));
         }
+        // Before the leases that they keep.
+        for row in &batch.sessions {
+            self.load_session(Session::clone(row));
+        }
         // Hosts before children, so that each child finds its host.
         let (children, hosts): (Vec<_>, Vec<_>) = batch.resources.iter().partition(|row| row.parent.is_some());
         for row in hosts.into_iter().chain(children) {
@@ -48,6 +52,9 @@ impl Core {
         }
         for id in &batch.forgotten_leases {
             self.forget_lease(*id);
+        }
+        for id in &batch.ended_sessions {
+            let _ = self.unload_session(*id);
         }
         self.enqueue_again(&waiting);
         for id in &batch.forgotten_resources {
@@ -79,6 +86,7 @@ impl Core {
             leases: self.lease_entries().map(|entry| Lease::clone(&entry.row)).collect(),
             resources: self.entries().map(|entry| Resource::clone(&entry.row)).collect(),
             machines: self.machines().map(|row| Machine::clone(row)).collect(),
+            sessions: self.sessions().map(|row| Session::clone(row)).collect(),
             pools: pools
                 .map(|pool| PoolRow {
                     name: pool.config.name.clone(),

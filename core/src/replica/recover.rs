@@ -51,6 +51,10 @@ impl Core {
         for row in snapshot.machines {
             core.load_machine(row);
         }
+        // Before the leases that they keep.
+        for row in snapshot.sessions {
+            core.load_session(row);
+        }
         // Hosts before children, so that each child finds its host.
         let (children, hosts): (Vec<_>, Vec<_>) = snapshot.resources.into_iter().partition(|row| row.parent.is_some());
         for row in hosts.into_iter().chain(children) {
@@ -129,6 +133,7 @@ impl Core {
             self.bring_about(Consequence::Vacated(id));
         }
         self.arm_leases();
+        self.arm_sessions();
         let leases: Vec<LeaseId> = self.lease_entries().map(|entry| entry.row.id).collect();
         for id in leases {
             let op = match self.lease(id).map(|lease| &lease.state) {

@@ -30,6 +30,7 @@ impl Core {
             self.by_request.insert(row.request_key(), id);
         }
         self.by_revision.insert(row.revision, id);
+        self.enter_session(&row);
         self.leases.insert(id, LeaseEntry { row, timer: NEVER });
     }
 
@@ -48,6 +49,7 @@ impl Core {
                 by_request.push((row.request_key(), id));
             }
             by_revision.push((row.revision, id));
+            self.enter_session(&row);
             leases.push((id, LeaseEntry { row: Arc::new(row), timer: NEVER }));
         }
         self.leases = leases.into_iter().collect();
@@ -61,16 +63,18 @@ impl Core {
         let Some(entry) = self.leases.get_mut(&id) else { return false };
         let row = Arc::make_mut(&mut entry.row);
         let before = row.revision;
-        let held = row.assignment().map(|assignment| assignment.resource);
+        let (held, session) = (row.assignment().map(|assignment| assignment.resource), row.in_session());
         let begun = Begun::of(&row.state);
         change(row);
         row.revision = revision;
+        let now_in = row.in_session();
         let over = took(begun, row, self.now);
         let again = row.spec.replace.then(|| [held, row.assignment().map(|assignment| assignment.resource)]);
         self.revision = revision;
         self.by_revision.remove(&before);
         self.by_revision.insert(revision, id);
         self.outbox.leases.insert(id);
+        self.move_in_sessions(id, session, now_in);
         self.arm_lease(id);
         self.learn(over);
         for resource in again.into_iter().flatten().flatten() {
@@ -85,6 +89,7 @@ impl Core {
         self.reports.remove(&id);
         self.answered.remove(&id);
         self.by_revision.remove(&entry.row.revision);
+        self.exit_session(&entry.row);
         let key = entry.row.request_key();
         if self.by_request.get(&key) == Some(&id) {
             self.by_request.remove(&key);
@@ -163,6 +168,7 @@ impl Core {
             if let Some(entry) = self.leases.remove(id) {
                 self.disarm_lease(entry.timer, *id);
                 self.by_revision.remove(&entry.row.revision);
+                self.exit_session(&entry.row);
                 self.by_request.remove(&entry.row.request_key());
                 if let Some(group) = entry.row.spec.group {
                     self.by_group.remove(&group);

@@ -17,6 +17,7 @@ pub(crate) mod reach;
 mod read;
 mod replica;
 mod resources;
+mod sessions;
 mod slots;
 pub(crate) mod tables;
 pub(crate) mod tenants;
@@ -26,7 +27,7 @@ mod works;
 
 use crate::lifecycle::Consequences;
 use crate::policy::brake::Domain;
-use crate::{GroupId, LeaseId, Limits, Machine, MachineKey, Op, ResourceId, Revision, Tenants, Timestamp};
+use crate::{GroupId, LeaseId, Limits, Machine, MachineKey, Op, ResourceId, Revision, SessionId, Tenants, Timestamp};
 use alloc::collections::{BTreeMap, BTreeSet};
 use alloc::sync::Arc;
 use alloc::vec::Vec;
@@ -34,6 +35,7 @@ use intern::Intern;
 use outbox::Outbox;
 use queue::{Party, Queue};
 use ranks::{Changes, Ranks};
+use sessions::SessionEntry;
 use tables::{LeaseEntry, Pool, ResourceEntry};
 use tenants::Held;
 use timers::Timer;
@@ -65,6 +67,9 @@ pub struct Core {
     patience: BTreeMap<Party, BTreeMap<Arc<str>, Timestamp>>,
     /// Machines on which operators gave orders.
     machines: BTreeMap<MachineKey, Arc<Machine>>,
+    sessions: BTreeMap<SessionId, SessionEntry>,
+    /// The number of sessions of each tenant's principals.
+    session_counts: BTreeMap<(Arc<str>, Arc<str>), u32>,
     leases: BTreeMap<LeaseId, LeaseEntry>,
     resources: BTreeMap<ResourceId, ResourceEntry>,
     /// The first lease of each request, by its tenant and id.

@@ -5,7 +5,7 @@ use crate::model::resource::Task;
 use crate::state::tables::Login;
 use crate::{
     Batch, Effect, Event, EventKind, Input, LeaseId, LeaseState, MachineKey, Millis, Op, PoolRow, Provenance, Resource,
-    ResourceId, Revision, Subject, Work,
+    ResourceId, Revision, SessionId, Subject, Work,
 };
 use alloc::collections::BTreeSet;
 use alloc::string::String;
@@ -20,8 +20,10 @@ pub(super) struct Outbox {
     pub(super) resources: BTreeSet<ResourceId>,
     pub(super) pools: BTreeSet<Arc<str>>,
     pub(super) machines: BTreeSet<MachineKey>,
+    pub(super) sessions: BTreeSet<SessionId>,
     pub(super) forgotten_leases: Vec<LeaseId>,
     pub(super) forgotten_resources: Vec<ResourceId>,
+    pub(super) ended_sessions: Vec<SessionId>,
     pub(super) events: Vec<Event>,
     /// The principal whose input is being taken, and how it called.
     pub(super) caller: Option<(Arc<str>, Arc<Provenance>)>,
@@ -59,6 +61,7 @@ impl Core {
     fn about(&self, subject: &Subject) -> About {
         match subject {
             Subject::Pool(name) => (Some(name.clone()), None, None),
+            Subject::Session(_) => (None, None, None),
             Subject::Resource(id) => (self.resource(*id).map(|row| row.pool.clone()), Some(*id), None),
             Subject::Lease(id) => {
                 let row = self.lease(*id);
@@ -160,8 +163,10 @@ impl Core {
             resources: outbox.resources.iter().filter_map(|id| self.resource(*id).cloned()).collect(),
             pools: outbox.pools.iter().filter_map(|name| self.pool_row(name)).collect(),
             machines: outbox.machines.iter().filter_map(|key| self.machine(key).cloned()).collect(),
+            sessions: outbox.sessions.iter().filter_map(|id| self.session(*id).cloned()).collect(),
             forgotten_leases: outbox.forgotten_leases,
             forgotten_resources: outbox.forgotten_resources,
+            ended_sessions: outbox.ended_sessions,
             floor: self.floor,
             events: outbox.events,
             effects,
@@ -170,6 +175,7 @@ impl Core {
         batch.resources.sort_by_key(|row| row.revision);
         batch.pools.sort_by_key(|row| row.revision);
         batch.machines.sort_by_key(|row| row.revision);
+        batch.sessions.sort_by_key(|row| row.revision);
         batch
     }
 

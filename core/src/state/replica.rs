@@ -25,6 +25,8 @@ impl Core {
             held: BTreeMap::new(),
             patience: BTreeMap::new(),
             machines: BTreeMap::new(),
+            sessions: BTreeMap::new(),
+            session_counts: BTreeMap::new(),
             leases: BTreeMap::new(),
             resources: BTreeMap::new(),
             by_request: BTreeMap::new(),
@@ -100,6 +102,7 @@ impl Core {
     /// queue. Returns the leases that waited with it.
     pub(crate) fn unindex_lease(&mut self, row: &Lease) -> Vec<LeaseId> {
         self.by_revision.remove(&row.revision);
+        self.exit_session(row);
         if let Some(assignment) = row.assignment()
             && self.give_slot_back(assignment.resource, assignment.slot, row.id)
         {

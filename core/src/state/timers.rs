@@ -1,8 +1,8 @@
-//! Time as data: one timer a lease, resource or pool, for the next thing that time alone will bring about. Leases have
+//! Time as data: one timer a lease, resource, pool or session, for the next thing that time alone will bring about. Leases have
 //! tables of their own, which are smaller.
 
 use crate::Core;
-use crate::{Lease, LeaseId, LeaseState, MachineKey, Millis, ResourceId, Stage, Timestamp};
+use crate::{Lease, LeaseId, LeaseState, MachineKey, Millis, ResourceId, SessionId, Stage, Timestamp};
 use alloc::sync::Arc;
 use alloc::vec::Vec;
 
@@ -13,6 +13,7 @@ pub(crate) enum Timer {
     Resource(ResourceId),
     Pool(Arc<str>),
     Machine(MachineKey),
+    Session(SessionId),
 }
 
 /// Maximum number of ended leases that one batch forgets: a backlog delays no request.
@@ -83,6 +84,7 @@ impl Core {
                     self.dirty.insert(name);
                 }
                 Some((_, Timer::Machine(key))) => self.machine_due(&key),
+                Some((_, Timer::Session(id))) => self.fire_session(id),
                 None => {}
             }
         }

@@ -26,6 +26,7 @@ mod queue;
 mod quotas;
 mod restart;
 mod retry;
+mod sessions;
 mod shares;
 mod sizing;
 mod starts;

@@ -35,7 +35,7 @@ fn ask(w: &mut World, caller: &Caller, id: &str) -> Result<LeaseId, Rejection> {
     let request = LeaseRequest { request_id: Arc::from(id), caller: caller.clone(), ..want("hosts") };
     match w.step(Input::Lease(request))? {
         Reply::Leases(leases) => Ok(leases[0].id),
-        Reply::Done | Reply::Each(_) | Reply::Resource(_) | Reply::Machine(_) | Reply::Pool(_) => {
+        Reply::Done | Reply::Each(_) | Reply::Resource(_) | Reply::Machine(_) | Reply::Pool(_) | Reply::Session(_) => {
             panic!("leases are wanted")
         }
     }

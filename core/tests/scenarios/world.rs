@@ -6,8 +6,8 @@ use wharfinger_core::{
     AdminRequest, AdminVerb, Batch, Blame, Brake, CallFailure, Caller, CauseChain, Claim, Configuration, Core,
     DoubtPolicy, Effect, Ended, Input, Isolation, Item, Labels, Lease, LeaseId, LeaseRequest, LeaseState, Limits,
     Machine, MachineKey, MachineName, MachineVerb, Made, Millis, Notice, NoticeKind, NoticeTarget, Op, Outcome,
-    PoolConfig, PoolRow, Prepared, Rejection, Reply, Resource, ResourceId, ResourceState, Scope, Selector, Snapshot,
-    Tenant, Tenants, Texts, Timeouts, Timestamp, Traits, Verdict, Work,
+    PoolConfig, PoolRow, Prepared, Rejection, Reply, Resource, ResourceId, ResourceState, Scope, Selector, Session,
+    SessionId, Snapshot, Tenant, Tenants, Texts, Timeouts, Timestamp, Traits, Verdict, Work,
 };
 
 pub(crate) const START: Timestamp = Timestamp(1_000_000);
@@ -137,6 +137,7 @@ struct Stored {
     resources: BTreeMap<ResourceId, Arc<Resource>>,
     pools: BTreeMap<Arc<str>, Arc<PoolRow>>,
     machines: BTreeMap<MachineKey, Arc<Machine>>,
+    sessions: BTreeMap<SessionId, Arc<Session>>,
 }
 
 impl World {
@@ -174,6 +175,8 @@ impl World {
         store.resources.extend(batch.resources.iter().map(|row| (row.id, row.clone())));
         store.pools.extend(batch.pools.iter().map(|row| (row.name.clone(), row.clone())));
         store.machines.extend(batch.machines.iter().map(|row| (row.key.clone(), row.clone())));
+        store.sessions.extend(batch.sessions.iter().map(|row| (row.id, row.clone())));
+        batch.ended_sessions.iter().for_each(|id| drop(store.sessions.remove(id)));
         batch.forgotten_leases.iter().for_each(|id| drop(store.leases.remove(id)));
         batch.forgotten_resources.iter().for_each(|id| drop(store.resources.remove(id)));
         self.calls.extend(batch.effects.iter().cloned());
@@ -181,6 +184,7 @@ impl World {
         self.core.check_invariants().unwrap();
         assert!(self.core.leases(None).eq(self.store.leases.values()), "what is stored is what is in memory");
         assert!(self.core.machines().eq(self.store.machines.values()));
+        assert!(self.core.sessions().eq(self.store.sessions.values()));
         let states = |row: &Arc<Resource>| (row.id, row.revision, row.state.clone());
         assert!(self.core.resources(None).map(states).eq(self.store.resources.values().map(states)));
         self.census_is_what_pools_show();
@@ -217,6 +221,7 @@ impl World {
             resources: store.resources.values().map(|row| Resource::clone(row)).collect(),
             pools: store.pools.values().map(|row| PoolRow::clone(row)).collect(),
             machines: store.machines.values().map(|row| Machine::clone(row)).collect(),
+            sessions: store.sessions.values().map(|row| Session::clone(row)).collect(),
         };
         self.core = Core::recover(snapshot, self.configuration(), Limits::default(), self.now);
         self.calls.clear();

@@ -62,6 +62,15 @@ pub(crate) fn print_lease(context: &Context, lease: &pb::Lease) -> Result<(), Fa
             );
         }
     }
+    if !text::ended(lease) {
+        // While it lives, the lease has no TTL of its own.
+        add("session", if lease.expires_at.is_none() { lease.session_id.clone() } else { String::new() });
+        let doubt = lease.holder_doubt_since.as_ref();
+        add(
+            "holder in doubt",
+            doubt.map(|at| format!("its stream is over since {}", text::clock(Some(at)))).unwrap_or_default(),
+        );
+    }
     add("ends at", text::clock(lease.ends_at.as_ref()));
     add("why", if lease.causes.is_empty() { text::why(lease) } else { String::new() });
     for cause in text::causes(&lease.causes) {

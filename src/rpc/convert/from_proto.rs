@@ -13,7 +13,7 @@ use wharfinger_core::{
     Outcome, ResourceId, Revision, Scope, Selector, Texts,
 };
 
-const MAX_HOLDER: usize = 1024;
+pub(super) const MAX_HOLDER: usize = 1024;
 const MAX_REQUEST_ID: usize = 128;
 /// Maximum number of leases of one claim.
 pub(crate) const MAX_COUNT: u32 = 64;
@@ -25,7 +25,7 @@ const PRIORITY: std::ops::RangeInclusive<i32> = -100..=100;
 const DEFAULT_PAGE: u16 = 100;
 /// Maximum number of entries of a page.
 pub(crate) const MAX_PAGE: u16 = 1000;
-const DEFAULT_BOOKMARKS: Millis = Millis::secs(5);
+pub(super) const DEFAULT_BOOKMARKS: Millis = Millis::secs(5);
 
 /// A lease request, and the maximum time that its call waits.
 pub(crate) fn lease(request: &pb::LeaseRequest, caller: Caller) -> Result<(LeaseRequest, Duration), RpcError> {
@@ -58,6 +58,7 @@ pub(crate) fn lease(request: &pb::LeaseRequest, caller: Caller) -> Result<(Lease
         work: optional(p.text("work", &request.work, MAX_VALUE, Lines::One)),
         avoid: avoided(&mut p, &request.avoid),
         total: None,
+        session: None,
     };
     let wait = p.span("wait", request.wait.as_ref(), &Span::WAIT).unwrap_or(Millis::ZERO);
     p.finish((wanted, duration(wait)))
@@ -228,6 +229,7 @@ pub(crate) fn watch(request: &pb::WatchRequest, caller: Caller) -> Result<Watchi
         leases: leases.into_iter().flatten().collect(),
         holders: names(&mut p, "holders", &request.holders, MAX_HOLDER),
         pools: names(&mut p, "pools", &request.pools, MAX_VALUE),
+        session: None,
     };
     let bookmarks = p.span("bookmark_interval", request.bookmark_interval.as_ref(), &Span::BOOKMARK);
     p.finish(Watching {
@@ -273,6 +275,7 @@ pub(crate) fn list(request: &pb::ListRequest, scope: Scope) -> Result<Listing, R
         leases: BTreeSet::new(),
         holders: names(&mut p, "holders", &request.holders, MAX_HOLDER),
         pools: names(&mut p, "pools", &request.pools, MAX_VALUE),
+        session: None,
     };
     let resource = p.optional_id("resource_id", &request.resource_id);
     let works = names(&mut p, "works", &request.works, MAX_VALUE);
@@ -707,7 +710,7 @@ fn optional(text: Arc<str>) -> Option<Arc<str>> {
     if text.is_empty() { None } else { Some(text) }
 }
 
-fn duration(span: Millis) -> Duration {
+pub(super) fn duration(span: Millis) -> Duration {
     Duration::from_millis(span.0.max(0).unsigned_abs())
 }
 

@@ -1,6 +1,7 @@
 //! Conversions between messages and the core's types, each way in its own file. Nothing else reads or writes the fields of a message.
 
 mod from_proto;
+pub(crate) mod session;
 mod to_proto;
 
 pub(crate) use from_proto::{
@@ -8,6 +9,7 @@ pub(crate) use from_proto::{
     ResourceListing, Target, Watching, break_lease, drain, events, get_resource, hold, id, lease, list, list_queue,
     list_resources, on_resource, on_resource_or_pool, release, renew, report, timeline, watch,
 };
+pub(crate) use session::Opening;
 pub(crate) use to_proto::{
     bookmark, credentials, entry, event, explanation, item as tell_item, lease as tell_lease, lease_state,
     likely_start, pool as tell_pool, queue_class, queued_request, resource as tell_resource, resource_state,

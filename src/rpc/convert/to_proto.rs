@@ -59,6 +59,8 @@ pub(crate) fn lease(lease: &Lease, scope: &Scope, clock: Reading) -> pb::Lease {
         independent: spec.independent,
         expected_duration: spec.expected.map(span),
         work: text(spec.work.as_ref()),
+        session_id: lease.session.map(|id| id.to_string()).unwrap_or_default(),
+        holder_doubt_since: lease.holder_doubt.map(time),
         ..pb::Lease::default()
     };
     if let Some(assignment) = lease.assignment() {
@@ -439,6 +441,7 @@ fn causes(chain: &CauseChain, scope: &Scope, clock: Reading) -> Vec<pb::Cause> {
                 pool @ Subject::Pool(_) => pool.to_string(),
                 Subject::Resource(id) => id.to_string(),
                 Subject::Lease(id) => id.to_string(),
+                Subject::Session(id) => id.to_string(),
             },
             reason: link.reason.as_str().to_owned(),
             detail: link.detail_for(scope).to_string(),
@@ -498,7 +501,7 @@ fn time(at: Timestamp, clock: Reading) -> prost_types::Timestamp {
     prost_types::Timestamp { seconds: at.0.div_euclid(1000), nanos }
 }
 
-fn span(span: Millis) -> prost_types::Duration {
+pub(super) fn span(span: Millis) -> prost_types::Duration {
     let nanos = i32::try_from(span.0 % 1000 * 1_000_000).unwrap_or(0);
     prost_types::Duration { seconds: span.0 / 1000, nanos }
 }

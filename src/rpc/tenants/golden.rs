@@ -7,6 +7,7 @@ use prost::Message;
 use prost_types::FileDescriptorSet;
 use std::collections::BTreeSet;
 use std::sync::atomic::{AtomicU64, Ordering};
+use tokio_stream::StreamExt as _;
 use wharfinger_core::LeaseId;
 
 /// The call is granted.
@@ -19,6 +20,11 @@ const NO: &str = "NotFound UNKNOWN_LEASE";
 const MAY: &str = "PermissionDenied NOT_ALLOWED";
 /// The lease is in view, and another principal's.
 const NOT: &str = "PermissionDenied NOT_YOURS";
+
+/// The session is not there.
+const NEVER: &str = "NotFound UNKNOWN_SESSION";
+/// A server that follows has no sessions.
+const ELSEWHERE: &str = "Unavailable NOT_LEADER";
 
 /// Holders of the pool log in without certificates.
 const PLAIN: &str = "FailedPrecondition NO_CERTIFICATES";
@@ -70,11 +76,12 @@ const KEEPS: [&str; 11] = [WHO, NO, NO, NO, OK, MAY, MAY, NOT, MAY, MAY, MAY];
 /// Methods of the caller to itself.
 const ITSELF: [&str; 11] = [WHO, OK, OK, OK, OK, OK, OK, OK, OK, OK, OK];
 
-const TABLE: [Row; 36] = [
+const TABLE: [Row; 39] = [
     ("LeaseService/Lease", [WHO, OK, OK, OK, OK, MAY, MAY, OK, MAY, MAY, MAY]),
     ("LeaseService/Release", [WHO, NO, NO, NO, OK, MAY, OK, NOT, MAY, MAY, MAY]),
     ("LeaseService/Renew", KEEPS),
     ("LeaseService/Report", KEEPS),
+    ("LeaseService/Session", [WHO, OK, OK, OK, OK, MAY, MAY, OK, MAY, MAY, MAY]),
     // The pool of this world has a key for its holders: the caller's lease comes before that.
     ("LeaseService/Login", [WHO, NO, NO, NO, PLAIN, MAY, MAY, NOT, MAY, MAY, MAY]),
     ("LeaseService/Watch", READS),
@@ -106,14 +113,21 @@ const TABLE: [Row; 36] = [
     ("TrustService/WhoAmI", ITSELF),
     ("TrustService/CanI", ITSELF),
     ("LeaseService/Renew of several", KEEPS),
+    ("LeaseService/Session of another", [WHO, NEVER, NEVER, NEVER, OK, MAY, MAY, NEVER, MAY, MAY, MAY]),
+    ("LeaseService/Session that keeps a lease", KEEPS),
     // Not of a lease, but of a resource that several tenants share.
     ("LeaseService/Timeline of a resource", OPERATORS),
     ("AdminService/Hold of a lease", [WHO, MAY, MAY, MAY, MAY, MAY, MAY, OK, OK, NO, MAY]),
 ];
 
 /// Rows that ask a method in a second way.
-const AGAIN: [&str; 3] =
-    ["LeaseService/Renew of several", "LeaseService/Timeline of a resource", "AdminService/Hold of a lease"];
+const AGAIN: [&str; 5] = [
+    "LeaseService/Renew of several",
+    "LeaseService/Session of another",
+    "LeaseService/Session that keeps a lease",
+    "LeaseService/Timeline of a resource",
+    "AdminService/Hold of a lease",
+];
 
 #[test]
 fn each_method_has_a_row() {
@@ -128,7 +142,14 @@ fn each_method_has_a_row() {
 }
 
 /// Calls a method on a lease and on the resource that it is on.
-async fn call(server: &Server, by: &Bearer, method: &str, lease: &pb::Lease, request_id: String) -> Result<(), Status> {
+/// `session`: one of the lease's owner.
+async fn call(
+    server: &Server,
+    by: &Bearer,
+    method: &str,
+    lease: &pb::Lease,
+    (request_id, session): (String, &str),
+) -> Result<(), Status> {
     let (mut leases, mut admin, mut trust) = (server.lease.clone(), server.admin.clone(), server.trust.clone());
     let (lease_id, resource_id) = (lease.id.clone(), lease.resource_id.clone());
     let reason = String::from("because");
@@ -161,6 +182,18 @@ async fn call(server: &Server, by: &Bearer, method: &str, lease: &pb::Lease, req
             let request = pb::WatchRequest { lease_ids: vec![lease_id], ..Default::default() };
             let mut stream = leases.watch(by.call(request)).await?.into_inner();
             stream.message().await.map(drop)
+        }
+        "LeaseService/Session" => opened(server, by, pb::SessionRequest::default(), "").await.map(drop),
+        "LeaseService/Session of another" => opened(server, by, pb::SessionRequest::default(), session).await.map(drop),
+        "LeaseService/Session that keeps a lease" => {
+            let renew = pb::RenewRequest { lease_id, ..Default::default() };
+            let call = pb::SessionCall { id: 1, call: Some(pb::session_call::Call::Renew(renew)) };
+            let message = pb::SessionRequest { calls: vec![call], ..Default::default() };
+            match opened(server, by, message, "").await?.answer {
+                Some(pb::session_answer::Answer::Renew(_)) => Ok(()),
+                Some(pb::session_answer::Answer::Refusal(refusal)) => Err(refusal.into()),
+                other => panic!("{other:?}"),
+            }
         }
         "LeaseService/Get" => done!(leases.get(pb::GetRequest { lease_id, ..Default::default() })),
         "LeaseService/List" => done!(leases.list(pb::ListRequest::default())),
@@ -207,6 +240,28 @@ async fn call(server: &Server, by: &Bearer, method: &str, lease: &pb::Lease, req
     }
 }
 
+/// Opens a session, or resumes this one. Returns the first answer to the calls of the message.
+async fn opened(
+    server: &Server,
+    by: &Bearer,
+    message: pb::SessionRequest,
+    session: &str,
+) -> Result<pb::SessionAnswer, Status> {
+    let open = pb::SessionOpen { session_id: session.into(), ..Default::default() };
+    let wanted = message.calls.len();
+    let first = pb::SessionRequest { open: Some(open), ..message };
+    let requests = tokio_stream::iter([first]).chain(tokio_stream::pending());
+    let mut stream = server.lease.clone().session(by.call(requests)).await?.into_inner();
+    let mut answers = Vec::new();
+    let mut is_open = false;
+    while !is_open || answers.len() < wanted {
+        let message = stream.message().await?.expect("the stream of a session stays");
+        is_open |= message.opened.is_some();
+        answers.extend(message.answers);
+    }
+    Ok(answers.pop().unwrap_or_default())
+}
+
 static REQUESTS: AtomicU64 = AtomicU64::new(0);
 
 /// An id that no other request has.
@@ -220,6 +275,15 @@ async fn lease_of(world: &World, owner: &Bearer) -> pb::Lease {
     let lease = world.leader.lease.clone().lease(owner.call(request)).await.unwrap().into_inner().lease.unwrap();
     assert_eq!(lease.state(), pb::LeaseState::Active, "{lease:?}");
     lease
+}
+
+/// A session of the owner, whose stream stays for as long as the test.
+async fn session_of(world: &World, owner: &Bearer) -> (String, tonic::Streaming<pb::SessionResponse>) {
+    let first = pb::SessionRequest { open: Some(pb::SessionOpen::default()), ..Default::default() };
+    let requests = tokio_stream::iter([first]).chain(tokio_stream::pending());
+    let mut stream = world.leader.lease.clone().session(owner.call(requests)).await.unwrap().into_inner();
+    let opened = stream.message().await.unwrap().and_then(|message| message.opened).unwrap();
+    (opened.session_id, stream)
 }
 
 /// The state of a lease, to see that nothing of it changed.
@@ -244,9 +308,18 @@ async fn the_table_of_all_methods_callers_and_servers_holds() {
             for (server, place) in [(&world.leader, "leader"), (&world.follower, "follower")] {
                 let lease = lease_of(&world, &owner).await;
                 let before = row(&world, &lease.id).await;
-                let found = outcome(call(server, &by(n), method, &lease, fresh()).await);
-                if found != expected[n] {
-                    wrong.push(format!("{method} by {name} on the {place}: {found}, not {}", expected[n]));
+                let foreign = match method.ends_with(" of another") {
+                    true => Some(session_of(&world, &owner).await),
+                    false => None,
+                };
+                let session = foreign.as_ref().map_or("", |(id, _)| id);
+                let found = outcome(call(server, &by(n), method, &lease, (fresh(), session)).await);
+                // What a method's own verb does not refuse, the server that follows sends elsewhere.
+                let elsewhere =
+                    method.contains("/Session") && place == "follower" && ![WHO, MAY].contains(&expected[n]);
+                let expected = if elsewhere { ELSEWHERE } else { expected[n] };
+                if found != expected {
+                    wrong.push(format!("{method} by {name} on the {place}: {found}, not {expected}"));
                 }
                 if found != OK {
                     assert_eq!(row(&world, &lease.id).await, before, "{method} by {name} on the {place}");
@@ -272,6 +345,7 @@ async fn a_foreign_lease_is_refused_with_the_same_bytes_as_one_that_never_was() 
     let (world, bearers) = world(2, 8, &callers).await;
     let (owner, stranger, lead) = (&bearers[OWNER - 1], &bearers[0], &bearers[1]);
     let lease = lease_of(&world, owner).await;
+    let (session, _stream) = session_of(&world, owner).await;
     let never = pb::Lease { id: LeaseId::new(77).to_string(), ..lease.clone() };
     let other_pool = &bearers[8];
     let methods = TABLE.iter().filter(|(_, expected)| expected[2] == NO).map(|(method, _)| *method);
@@ -279,8 +353,8 @@ async fn a_foreign_lease_is_refused_with_the_same_bytes_as_one_that_never_was() 
     for method in methods {
         for by in [stranger, lead, other_pool] {
             for server in [&world.leader, &world.follower] {
-                let foreign = call(server, by, method, &lease, fresh()).await.unwrap_err();
-                let unknown = call(server, by, method, &never, fresh()).await.unwrap_err();
+                let foreign = call(server, by, method, &lease, (fresh(), &session)).await.unwrap_err();
+                let unknown = call(server, by, method, &never, (fresh(), &session)).await.unwrap_err();
                 let bytes = |status: &Status, id: &str| {
                     let text = format!("{:?} {} {:?}", status.code(), status.message(), status.get_error_details());
                     text.replace(id, "ID")
@@ -316,6 +390,29 @@ async fn a_foreign_lease_is_refused_with_the_same_bytes_as_one_that_never_was() 
     drop(world.follows);
 }
 
+/// The refusal of a foreign session is that of one which never was, but for the id; and it is still the owner's.
+#[tokio::test]
+async fn a_foreign_session_is_refused_with_the_same_bytes_as_one_that_never_was() {
+    let callers: Vec<Who> = CALLERS.iter().filter_map(|(_, who)| *who).collect();
+    let (world, bearers) = world(2, 8, &callers).await;
+    let owner = &bearers[OWNER - 1];
+    let (session, mut stream) = session_of(&world, owner).await;
+    let never = wharfinger_core::SessionId::new(77).to_string();
+    for by in [&bearers[0], &bearers[1], &bearers[2], &bearers[ADMIN - 1]] {
+        let resumed = async |id: &str| opened(&world.leader, by, pb::SessionRequest::default(), id).await.unwrap_err();
+        let bytes = |status: &Status, id: &str| {
+            let text = format!("{:?} {} {:?}", status.code(), status.message(), status.get_error_details());
+            text.replace(id, "ID")
+        };
+        let (foreign, unknown) = (resumed(&session).await, resumed(&never).await);
+        assert_eq!(bytes(&foreign, &session), bytes(&unknown, &never));
+    }
+    // Its own stream goes on, until the owner resumes it by another one.
+    opened(&world.leader, owner, pb::SessionRequest::default(), &session).await.unwrap();
+    let _ = &mut stream;
+    drop(world.follows);
+}
+
 /// Each method, by a bearer whose token has expired or was taken away since.
 #[tokio::test]
 async fn each_method_refuses_a_token_that_has_expired_or_is_gone() {
@@ -328,6 +425,7 @@ async fn each_method_refuses_a_token_that_has_expired_or_is_gone() {
         let request = pb::WatchRequest { lease_ids: vec![lease.id.clone()], ..Default::default() };
         open.push(server.lease.clone().watch(owner.call(request)).await.unwrap().into_inner());
     }
+    let (_session, mut stream) = session_of(&world, owner).await;
     let past = Some(std::time::UNIX_EPOCH + Duration::from_secs(1));
     let expired = world.known.iter().cloned().map(|token| StaticToken { expires: past, ..token }).collect();
     for (known, refused) in [(expired, "Unauthenticated TOKEN_EXPIRED"), (Vec::new(), "Unauthenticated TOKEN_UNKNOWN")]
@@ -336,7 +434,8 @@ async fn each_method_refuses_a_token_that_has_expired_or_is_gone() {
         for (method, _) in &TABLE {
             for by in [owner, admin] {
                 for server in [&world.leader, &world.follower] {
-                    assert_eq!(outcome(call(server, by, method, &lease, fresh()).await), refused, "{method}");
+                    let found = call(server, by, method, &lease, (fresh(), "")).await;
+                    assert_eq!(outcome(found), refused, "{method}");
                 }
             }
         }
@@ -352,9 +451,19 @@ async fn each_method_refuses_a_token_that_has_expired_or_is_gone() {
         };
         assert_eq!(end, "Unauthenticated TOKEN_EXPIRED", "the change that came first ended it");
     }
+    let end = loop {
+        match stream.message().await {
+            Ok(Some(_)) => {}
+            Ok(None) => panic!("the end has a reason"),
+            Err(status) => break outcome::<()>(Err(status)),
+        }
+    };
+    assert_eq!(end, "Unauthenticated TOKEN_EXPIRED");
+    let left = world.handle.read(|core, _| core.sessions().count()).await.unwrap();
+    assert_eq!(left, 0, "a session that keeps nothing ends with its stream");
     // Known again, it is the same caller, and its lease is there.
     world.trust.set(Some(world.known.clone().into())).unwrap();
     for server in [&world.leader, &world.follower] {
-        assert_eq!(outcome(call(server, owner, "LeaseService/Get", &lease, fresh()).await), OK);
+        assert_eq!(outcome(call(server, owner, "LeaseService/Get", &lease, (fresh(), "")).await), OK);
     }
 }

@@ -6,7 +6,9 @@ use super::rows::{Cells, number};
 use super::sql;
 use super::write::as_stored;
 use crate::store::page::{Trimmed, trim};
-use crate::store::row::{Interner, corrupt, decode_event, decode_lease, decode_machine, decode_pool, decode_resource};
+use crate::store::row::{
+    Interner, corrupt, decode_event, decode_lease, decode_machine, decode_pool, decode_resource, decode_session,
+};
 use crate::store::{Changes, Epoch, EventQuery, Forgotten, StoreError, StoredEvent, TrailPlace};
 use futures::TryStreamExt;
 use sqlx::Row;
@@ -30,6 +32,7 @@ pub(super) async fn load(database: &Database) -> Result<Snapshot, PgError> {
         resources: each(database, &mut conn, sql::RESOURCES, |row| decode_resource(row, &mut interner)).await?,
         pools: each(database, &mut conn, sql::POOLS, |row| decode_pool(row, &mut interner)).await?,
         machines: each(database, &mut conn, sql::MACHINES, |row| decode_machine(row, &mut interner)).await?,
+        sessions: each(database, &mut conn, sql::SESSIONS, |row| decode_session(row, &mut interner)).await?,
     };
     super::connect::part(conn).await;
     Ok(snapshot)
@@ -104,10 +107,15 @@ impl Stands {
 fn forgotten(row: &PgRow) -> Result<Forgotten, PgError> {
     fn ids<T: FromStr>(row: &PgRow, column: usize) -> Result<Vec<T>, PgError> {
         let texts: Vec<String> = row.try_get(column)?;
-        let wrong = |id: &String| corrupt("forgotten", id, "leases or resources", "is no id");
+        let wrong = |id: &String| corrupt("forgotten", id, "leases, resources or sessions", "is no id");
         Ok(texts.iter().map(|id| id.parse().map_err(|_| wrong(id))).collect::<Result<_, StoreError>>()?)
     }
-    Ok(Forgotten { revision: Revision(number(row, 0)?.cast_unsigned()), leases: ids(row, 1)?, resources: ids(row, 2)? })
+    Ok(Forgotten {
+        revision: Revision(number(row, 0)?.cast_unsigned()),
+        leases: ids(row, 1)?,
+        resources: ids(row, 2)?,
+        sessions: ids(row, 3)?,
+    })
 }
 
 async fn changed(
@@ -127,6 +135,7 @@ async fn changed(
         resources: taken(&rows(sql::CHANGED_RESOURCES).await?, |row| decode_resource(row, &mut interner))?,
         pools: taken(&rows(sql::CHANGED_POOLS).await?, |row| decode_pool(row, &mut interner))?,
         machines: taken(&rows(sql::CHANGED_MACHINES).await?, |row| decode_machine(row, &mut interner))?,
+        sessions: taken(&rows(sql::CHANGED_SESSIONS).await?, |row| decode_session(row, &mut interner))?,
         forgotten: rows(sql::CHANGED_FORGOTTEN).await?.iter().map(forgotten).collect::<Result<_, _>>()?,
         ..stands.changes()
     })

@@ -3,7 +3,7 @@
 use super::rows::type_of;
 use crate::store::FORGOTTEN_FOR_MS;
 use crate::store::event_query::EventStatements;
-use crate::store::row::{Column, EVENT, LEASE, MACHINE, POOL, RESOURCE};
+use crate::store::row::{Column, EVENT, LEASE, MACHINE, POOL, RESOURCE, SESSION as SESSION_ROW};
 use sqlx::AssertSqlSafe;
 use std::fmt::Write as _;
 use std::sync::{Arc, LazyLock};
@@ -32,11 +32,15 @@ pub(super) const SESSION: &str = "SELECT current_setting('server_version_num')::
 /// other parts do nothing without it. It waits for a commit under way and then reads the row again, so two commits on the same
 /// revision cannot both pass.
 /// $1 revision, $2 floor, $3 time, $4 base, $5 epoch, $6 settled, $7 mark; then the columns of leases, resources, pools,
-/// machines, events; then the ids of forgotten leases and resources. The commit notifies the followers of the schema.
+/// machines, sessions, events; then the ids of forgotten leases, resources and sessions. The commit notifies the followers of the schema.
 pub(super) static COMMIT: LazyLock<Arc<str>> = LazyLock::new(|| {
     let mut next = 8;
-    let forgotten = next + LEASE.len() + RESOURCE.len() + POOL.len() + MACHINE.len() + EVENT.len();
-    let forgets = format!("cardinality(${forgotten}::text[]) + cardinality(${}::text[]) > 0", forgotten + 1);
+    let forgotten = next + LEASE.len() + RESOURCE.len() + POOL.len() + MACHINE.len() + SESSION_ROW.len() + EVENT.len();
+    let forgets = format!(
+        "cardinality(${forgotten}::text[]) + cardinality(${}::text[]) + cardinality(${}::text[]) > 0",
+        forgotten + 1,
+        forgotten + 2
+    );
     let any = |at: usize| format!("cardinality(${at}::text[]) > 0 AND EXISTS (SELECT FROM advance)");
     let old = format!("at < $3::bigint - {FORGOTTEN_FOR_MS}");
     let mut text = format!(
@@ -49,6 +53,7 @@ pub(super) static COMMIT: LazyLock<Arc<str>> = LazyLock::new(|| {
     let resources = unnest(RESOURCE, &mut next);
     let pools = unnest(POOL, &mut next);
     let machines = unnest(MACHINE, &mut next);
+    let sessions = unnest(SESSION_ROW, &mut next);
     let events = unnest(EVENT, &mut next);
     let passed = "WHERE EXISTS (SELECT FROM advance)";
     // Writing to a String cannot fail.
@@ -76,6 +81,12 @@ pub(super) static COMMIT: LazyLock<Arc<str>> = LazyLock::new(|| {
         machine_columns!(),
         machine_update!()
     );
+    let _ = write!(
+        text,
+        ", put_sessions AS (INSERT INTO sessions ({}) SELECT * FROM {sessions} {passed}{})",
+        session_columns!(),
+        session_update!()
+    );
     // A batch that only forgets has the revision of the batch before it, which may have entries.
     let _ = write!(
         text,
@@ -89,13 +100,16 @@ pub(super) static COMMIT: LazyLock<Arc<str>> = LazyLock::new(|| {
         text,
         ", forget_leases AS (DELETE FROM leases WHERE id = ANY (${next}::text[]) AND {of_leases}), \
          forget_resources AS (DELETE FROM resources WHERE id = ANY (${also}::text[]) AND {of_resources}), \
-         note_forgotten AS (INSERT INTO forgotten (revision, at, leases, resources) \
-         SELECT $1, $3, ${next}, ${also} FROM advance WHERE {forgets}), \
+         end_sessions AS (DELETE FROM sessions WHERE id = ANY (${last}::text[]) AND {of_sessions}), \
+         note_forgotten AS (INSERT INTO forgotten (revision, at, leases, resources, sessions) \
+         SELECT $1, $3, ${next}, ${also}, ${last} FROM advance WHERE {forgets}), \
          prune_forgotten AS (DELETE FROM forgotten WHERE {old} AND {forgets} AND EXISTS (SELECT FROM advance)) \
          SELECT count(*), count(pg_notify(current_schema(), $1::bigint::text)::text) FROM advance",
         also = next + 1,
+        last = next + 2,
         of_leases = any(next),
         of_resources = any(next + 1),
+        of_sessions = any(next + 2),
     );
     text.into()
 });
@@ -182,6 +196,7 @@ pub(super) const LEASES: &str = whole!(lease_columns!(), "leases");
 pub(super) const RESOURCES: &str = whole!(resource_columns!(), "resources");
 pub(super) const POOLS: &str = whole!(pool_columns!(), "pools");
 pub(super) const MACHINES: &str = whole!(machine_columns!(), "machines");
+pub(super) const SESSIONS: &str = whole!(session_columns!(), "sessions");
 
 /// The rows of revisions $1 (exclusive) to $2, oldest first, at most $3.
 macro_rules! changed {
@@ -199,8 +214,9 @@ pub(super) const CHANGED_LEASES: &str = changed!(lease_columns!(), "leases");
 pub(super) const CHANGED_RESOURCES: &str = changed!(resource_columns!(), "resources");
 pub(super) const CHANGED_POOLS: &str = changed!(pool_columns!(), "pools");
 pub(super) const CHANGED_MACHINES: &str = changed!(machine_columns!(), "machines");
+pub(super) const CHANGED_SESSIONS: &str = changed!(session_columns!(), "sessions");
 
-pub(super) const CHANGED_FORGOTTEN: &str = "SELECT revision, leases, resources FROM forgotten WHERE revision > $1 AND revision <= $2 ORDER BY revision LIMIT $3";
+pub(super) const CHANGED_FORGOTTEN: &str = "SELECT revision, leases, resources, sessions FROM forgotten WHERE revision > $1 AND revision <= $2 ORDER BY revision LIMIT $3";
 
 /// Entries of the audit trail.
 pub(super) const EVENTS: EventStatements = event_statements!(event_columns!());
@@ -224,7 +240,7 @@ pub(super) const CREATE: &str = "INSERT INTO meta (one, revision, floor, now_ms,
      VALUES (1, 0, 0, 0, $1, 0, 0, 0)";
 
 /// One script for each version, forward only.
-pub(super) const MIGRATIONS: [&str; 11] = [
+pub(super) const MIGRATIONS: [&str; 12] = [
     include_str!("../migrations/postgres/0001_init.sql"),
     include_str!("../migrations/postgres/0002_leader.sql"),
     include_str!("../migrations/postgres/0003_feed.sql"),
@@ -236,6 +252,7 @@ pub(super) const MIGRATIONS: [&str; 11] = [
     include_str!("../migrations/postgres/0009_audit.sql"),
     include_str!("../migrations/postgres/0010_readers.sql"),
     include_str!("../migrations/postgres/0011_losses.sql"),
+    include_str!("../migrations/postgres/0012_sessions.sql"),
 ];
 
 /// The first schema version without credentials.
@@ -272,6 +289,8 @@ pub(super) fn all() -> Vec<String> {
         CHANGED_RESOURCES,
         CHANGED_POOLS,
         CHANGED_MACHINES,
+        SESSIONS,
+        CHANGED_SESSIONS,
         LOCK,
         LOOK,
         VERSION,

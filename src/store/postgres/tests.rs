@@ -70,10 +70,15 @@ async fn every_statement_prepares() {
         prepared.unwrap_or_else(|e| panic!("{e}: {text}"));
     }
     // The migrations make the columns that the tables of `row` declare, with the same types.
-    use crate::store::row::{EVENT, LEASE, MACHINE, POOL, RESOURCE};
-    for (table, columns) in
-        [("leases", LEASE), ("resources", RESOURCE), ("pools", POOL), ("machines", MACHINE), ("events", EVENT)]
-    {
+    use crate::store::row::{EVENT, LEASE, MACHINE, POOL, RESOURCE, SESSION};
+    for (table, columns) in [
+        ("leases", LEASE),
+        ("resources", RESOURCE),
+        ("pools", POOL),
+        ("machines", MACHINE),
+        ("sessions", SESSION),
+        ("events", EVENT),
+    ] {
         let rows = sqlx::query(
             "SELECT column_name::text, data_type::text FROM information_schema.columns WHERE table_schema = $1 AND \
              table_name = $2",
@@ -130,7 +135,7 @@ async fn no_commit_scans_a_table_nor_compiles_a_plan() {
         plan.push_str(row.get::<&str, _>(0));
         plan.push('\n');
     }
-    for table in ["leases", "resources", "pools", "machines", "events", "forgotten"] {
+    for table in ["leases", "resources", "pools", "machines", "sessions", "events", "forgotten"] {
         assert!(plan.contains(&format!(" on {table}")), "{table}: {plan}");
         assert!(!plan.contains(&format!("Seq Scan on {table}")), "{table}: {plan}");
     }

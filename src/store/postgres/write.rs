@@ -11,7 +11,8 @@ use super::rows::{Rows, escaped, number};
 use super::sql;
 use crate::backoff::Backoff;
 use crate::store::row::{
-    EVENT, LEASE, MACHINE, POOL, RESOURCE, encode_event, encode_lease, encode_machine, encode_pool, encode_resource,
+    EVENT, LEASE, MACHINE, POOL, RESOURCE, SESSION, encode_event, encode_lease, encode_machine, encode_pool,
+    encode_resource, encode_session,
 };
 use crate::store::{CommitError, Epoch, StoreError, TrailPlace};
 use sqlx::Arguments;
@@ -27,8 +28,8 @@ pub(super) struct Plan {
     numbers: [i64; 4],
     /// Identifies the commit.
     mark: i64,
-    tables: [Rows; 5],
-    forgotten: [Vec<String>; 2],
+    tables: [Rows; 6],
+    forgotten: [Vec<String>; 3],
 }
 
 impl Plan {
@@ -49,6 +50,10 @@ impl Plan {
         for machine in &batch.machines {
             machines.add(|row| encode_machine(machine, row));
         }
+        let mut sessions = Rows::new(SESSION, batch.sessions.len());
+        for session in &batch.sessions {
+            sessions.add(|row| encode_session(session, row));
+        }
         let mut sorted: Vec<&Event> = batch.events.iter().collect();
         sorted.sort_by_key(|event| event.revision);
         let mut events = Rows::new(EVENT, sorted.len());
@@ -67,10 +72,11 @@ impl Plan {
                 batch.base.0.cast_signed(),
             ],
             mark,
-            tables: [leases, resources, pools, machines, events],
+            tables: [leases, resources, pools, machines, sessions, events],
             forgotten: [
                 batch.forgotten_leases.iter().map(ToString::to_string).collect(),
                 batch.forgotten_resources.iter().map(ToString::to_string).collect(),
+                batch.ended_sessions.iter().map(ToString::to_string).collect(),
             ],
         }
     }

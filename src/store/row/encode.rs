@@ -7,7 +7,7 @@ use serde::Serialize;
 use std::marker::PhantomData;
 use std::sync::Arc;
 use wharfinger_core::{
-    Caller, GroupId, LeaseId, LeaseState, Millis, Op, ResourceId, ResourceState, Revision, Texts, Timestamp,
+    Caller, GroupId, LeaseId, LeaseState, Millis, Op, ResourceId, ResourceState, Revision, SessionId, Texts, Timestamp,
 };
 
 /// A number. `None` is NULL.
@@ -210,6 +210,7 @@ pub(super) trait IdText: ToString {}
 impl IdText for LeaseId {}
 impl IdText for ResourceId {}
 impl IdText for GroupId {}
+impl IdText for SessionId {}
 
 impl<T: IdText> Writes<T> for Id {
     fn write(value: &T, sink: &mut impl Sink) {

@@ -54,6 +54,7 @@ impl<'e> About<'e> {
             Subject::Pool(name) => about.pool = about.pool.or(Some(name)),
             Subject::Resource(id) => about.resource = about.resource.or(Some(*id)),
             Subject::Lease(id) => about.lease = about.lease.or(Some(*id)),
+            Subject::Session(_) => {}
         }
         about
     }

@@ -29,6 +29,8 @@ pub(super) struct LinkJson {
     pub(super) resource: Option<String>,
     #[serde(skip_serializing_if = "Option::is_none", default)]
     pub(super) lease: Option<String>,
+    #[serde(skip_serializing_if = "Option::is_none", default)]
+    pub(super) session: Option<String>,
     pub(super) reason: String,
     pub(super) detail: Arc<str>,
     pub(super) source: String,
@@ -242,16 +244,18 @@ pub(super) fn links(chain: &CauseChain) -> Vec<LinkJson> {
     chain
         .iter()
         .map(|link| {
-            let (mut pool, mut resource, mut lease) = (None, None, None);
+            let (mut pool, mut resource, mut lease, mut session) = (None, None, None, None);
             match &link.subject {
                 Subject::Pool(name) => pool = Some(name.clone()),
                 Subject::Resource(id) => resource = Some(id.to_string()),
                 Subject::Lease(id) => lease = Some(id.to_string()),
+                Subject::Session(id) => session = Some(id.to_string()),
             }
             LinkJson {
                 pool,
                 resource,
                 lease,
+                session,
                 reason: link.reason.as_str().to_owned(),
                 detail: link.detail.clone(),
                 source: link.source.text(),
@@ -265,10 +269,11 @@ pub(super) fn chain(links: Vec<LinkJson>) -> Result<CauseChain, String> {
     links
         .into_iter()
         .map(|link| {
-            let subject = match (link.pool, link.resource, link.lease) {
-                (Some(name), None, None) => Subject::Pool(name),
-                (None, Some(id), None) => Subject::Resource(id.parse().map_err(|e| format!("{id:?} is {e}"))?),
-                (None, None, Some(id)) => Subject::Lease(id.parse().map_err(|e| format!("{id:?} is {e}"))?),
+            let subject = match (link.pool, link.resource, link.lease, link.session) {
+                (Some(name), None, None, None) => Subject::Pool(name),
+                (None, Some(id), None, None) => Subject::Resource(id.parse().map_err(|e| format!("{id:?} is {e}"))?),
+                (None, None, Some(id), None) => Subject::Lease(id.parse().map_err(|e| format!("{id:?} is {e}"))?),
+                (None, None, None, Some(id)) => Subject::Session(id.parse().map_err(|e| format!("{id:?} is {e}"))?),
                 _ => return Err("a cause without exactly one subject".to_owned()),
             };
             Ok(Link {

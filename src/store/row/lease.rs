@@ -62,6 +62,8 @@ table! {
     tenant: Tenant = spec.tenant;
     total_ms: Int = spec.total;
     expires_at_most: Int = lease.expires_at_most;
+    session: Id = lease.session;
+    holder_doubt: Int = lease.holder_doubt;
 }
 
 /// The selector of a lease, as it is read.

@@ -16,6 +16,8 @@ mod machine;
 mod pool;
 #[macro_use]
 mod resource;
+#[macro_use]
+mod session;
 
 mod decode;
 mod encode;
@@ -33,6 +35,7 @@ pub(super) use lease::{LEASE, decode_lease, encode_lease};
 pub(super) use machine::{MACHINE, decode_machine, encode_machine};
 pub(super) use pool::{POOL, decode_pool, encode_pool};
 pub(super) use resource::{RESOURCE, decode_resource, encode_resource};
+pub(super) use session::{SESSION, decode_session, encode_session};
 pub(super) use table::Column;
 #[cfg(any(test, feature = "postgres"))]
 pub(super) use table::SqlType;

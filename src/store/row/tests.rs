@@ -109,6 +109,17 @@ fn every_machine_comes_back_as_it_went() {
     }
 }
 
+#[test]
+fn every_session_comes_back_as_it_went() {
+    for seed in 0..SEEDS {
+        let session = Samples::new(seed).session(seed);
+        let mut row = Values::default();
+        encode_session(&session, &mut row);
+        row.fits(SESSION);
+        assert_eq!(decode_session(&row, &mut Interner::new()).unwrap(), session);
+    }
+}
+
 fn message<T: std::fmt::Debug>(result: Result<T, StoreError>) -> String {
     match result {
         Err(StoreError::Corrupt(message)) => message,

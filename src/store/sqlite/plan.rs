@@ -1,8 +1,10 @@
 //! The plan of a commit: the statements of a batch, with their values.
 
 use super::sql;
-use crate::store::row::{Sink, encode_event, encode_lease, encode_machine, encode_pool, encode_resource};
-use crate::store::{Epoch, FORGOTTEN_FOR_MS, StoreError, numbered};
+use crate::store::row::{
+    Sink, encode_event, encode_lease, encode_machine, encode_pool, encode_resource, encode_session,
+};
+use crate::store::{Epoch, FORGOTTEN_FOR_MS, StoreError, forgets, numbered};
 use sqlx::Arguments;
 use sqlx::sqlite::SqliteArguments;
 use std::borrow::Cow;
@@ -89,6 +91,9 @@ impl Plan {
         for machine in &batch.machines {
             plan.one(sql::PUT_MACHINE, |values| encode_machine(machine, values))?;
         }
+        for session in &batch.sessions {
+            plan.one(sql::PUT_SESSION, |values| encode_session(session, values))?;
+        }
         plan.forget(batch)?;
         for event in &events.late {
             plan.one(sql::PUT_LATE_EVENT, |values| encode_event(event, 0, values))?;
@@ -98,13 +103,17 @@ impl Plan {
     }
 
     fn forget(&mut self, batch: &Batch) -> Result<(), StoreError> {
-        if batch.forgotten_leases.is_empty() && batch.forgotten_resources.is_empty() {
+        if !forgets(batch) {
             return Ok(());
         }
         let leases = id_list(batch.forgotten_leases.iter().map(ToString::to_string));
         let resources = id_list(batch.forgotten_resources.iter().map(ToString::to_string));
         self.one(sql::FORGET_LEASES, |values| values.string(Some(leases.clone())))?;
+        let sessions = id_list(batch.ended_sessions.iter().map(ToString::to_string));
         self.one(sql::FORGET_RESOURCES, |values| values.string(Some(resources.clone())))?;
+        if !batch.ended_sessions.is_empty() {
+            self.one(sql::FORGET_SESSIONS, |values| values.string(Some(sessions.clone())))?;
+        }
         let old = Some(batch.now.0 - FORGOTTEN_FOR_MS);
         self.one(sql::RAISE_FEED_FLOOR, |values| values.int(old))?;
         self.one(sql::PRUNE_FORGOTTEN, |values| values.int(old))?;
@@ -113,6 +122,7 @@ impl Plan {
             values.int(Some(batch.now.0));
             values.string(Some(leases));
             values.string(Some(resources));
+            values.string(Some(sessions));
         })
     }
 
@@ -135,7 +145,8 @@ impl Plan {
 
 /// The number of changes of the rare kinds.
 fn rare(batch: &Batch) -> usize {
-    batch.pools.len() + batch.machines.len() + batch.forgotten_leases.len() + batch.forgotten_resources.len()
+    let forgotten = batch.forgotten_leases.len() + batch.forgotten_resources.len() + batch.ended_sessions.len();
+    batch.pools.len() + batch.machines.len() + batch.sessions.len() + forgotten
 }
 
 /// Returns the statement for these rows and adds their values.

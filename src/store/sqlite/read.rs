@@ -4,7 +4,7 @@ use super::error::sorted;
 use super::sql;
 use crate::store::page::{Trimmed, trim};
 use crate::store::row::{
-    Cells, Interner, decode_event, decode_lease, decode_machine, decode_pool, decode_resource, rows,
+    Cells, Interner, decode_event, decode_lease, decode_machine, decode_pool, decode_resource, decode_session, rows,
 };
 use crate::store::{Changes, EventQuery, Forgotten, StoreError, StoredEvent, TrailPlace};
 use futures::future::join;
@@ -79,6 +79,7 @@ impl Reading<'_> {
             resources: self.each(sql::RESOURCES, resources, |row| decode_resource(row, &mut interner)).await?,
             pools: self.each(sql::POOLS, 0, |row| decode_pool(row, &mut interner)).await?,
             machines: self.each(sql::MACHINES, 0, |row| decode_machine(row, &mut interner)).await?,
+            sessions: self.each(sql::SESSIONS, 0, |row| decode_session(row, &mut interner)).await?,
         })
     }
 
@@ -114,6 +115,9 @@ impl Reading<'_> {
             machines: self
                 .between(sql::CHANGED_MACHINES, after, to, limit, |row| decode_machine(row, &mut interner))
                 .await?,
+            sessions: self
+                .between(sql::CHANGED_SESSIONS, after, to, limit, |row| decode_session(row, &mut interner))
+                .await?,
             forgotten: self.forgotten(after, to, limit).await?,
             ..Changes::default()
         })
@@ -131,6 +135,7 @@ impl Reading<'_> {
                     revision: Revision(self.number(row, 0)?.cast_unsigned()),
                     leases: ids(&text(row, 1)?)?,
                     resources: ids(&text(row, 2)?)?,
+                    sessions: ids(&text(row, 3)?)?,
                 })
             })
             .collect()
@@ -199,7 +204,7 @@ impl Reading<'_> {
 /// A JSON array of ids.
 fn ids<T: FromStr>(text: &str) -> Result<Vec<T>, StoreError> {
     let texts: Vec<String> = serde_json::from_str(text).map_err(|error| unreadable(&error))?;
-    let wrong = |id: &String| crate::store::row::corrupt("forgotten", id, "leases or resources", "is no id");
+    let wrong = |id: &String| crate::store::row::corrupt("forgotten", id, "leases, resources or sessions", "is no id");
     texts.iter().map(|id| id.parse().map_err(|_| wrong(id))).collect()
 }
 

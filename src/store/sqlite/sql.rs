@@ -55,6 +55,10 @@ pub(super) const PUT_POOL: &str =
 pub(super) const PUT_MACHINE: &str =
     concat!("INSERT INTO machines (", machine_columns!(), ") VALUES ", machine_places!(), machine_update!());
 
+pub(super) const PUT_SESSION: &str =
+    concat!("INSERT INTO sessions (", session_columns!(), ") VALUES ", session_places!(), session_update!());
+
+pub(super) const FORGET_SESSIONS: &str = "DELETE FROM sessions WHERE id IN (SELECT value FROM json_each(?1))";
 pub(super) const FORGET_LEASES: &str = "DELETE FROM leases WHERE id IN (SELECT value FROM json_each(?1))";
 pub(super) const FORGET_RESOURCES: &str = "DELETE FROM resources WHERE id IN (SELECT value FROM json_each(?1))";
 
@@ -62,9 +66,9 @@ pub(super) const FORGET_RESOURCES: &str = "DELETE FROM resources WHERE id IN (SE
 pub(super) const RAISE_FEED_FLOOR: &str = "UPDATE meta SET feed_floor = max(feed_floor, coalesce((SELECT revision \
      FROM forgotten WHERE at < ?1 ORDER BY at DESC, revision DESC LIMIT 1), 0))";
 pub(super) const PRUNE_FORGOTTEN: &str = "DELETE FROM forgotten WHERE at < ?1";
-/// ?1 revision, ?2 time, ?3 leases, ?4 resources.
+/// ?1 revision, ?2 time, ?3 leases, ?4 resources, ?5 sessions.
 pub(super) const NOTE_FORGOTTEN: &str =
-    "INSERT INTO forgotten (revision, at, leases, resources) VALUES (?1, ?2, ?3, ?4)";
+    "INSERT INTO forgotten (revision, at, leases, resources, sessions) VALUES (?1, ?2, ?3, ?4, ?5)";
 
 pub(super) const BEGIN: &str = "BEGIN IMMEDIATE";
 pub(super) const COMMIT: &str = "COMMIT";
@@ -114,6 +118,7 @@ pub(super) const LEASES: &str = page_of!(lease_columns!(), "leases");
 pub(super) const RESOURCES: &str = page_of!(resource_columns!(), "resources");
 pub(super) const POOLS: &str = page_of!(pool_columns!(), "pools");
 pub(super) const MACHINES: &str = page_of!(machine_columns!(), "machines");
+pub(super) const SESSIONS: &str = page_of!(session_columns!(), "sessions");
 
 /// The rows of revisions ?1 (exclusive) to ?2, oldest first, at most ?3, each as a JSON array.
 macro_rules! changed {
@@ -131,7 +136,8 @@ pub(super) const CHANGED_LEASES: &str = changed!(lease_columns!(), "leases");
 pub(super) const CHANGED_RESOURCES: &str = changed!(resource_columns!(), "resources");
 pub(super) const CHANGED_POOLS: &str = changed!(pool_columns!(), "pools");
 pub(super) const CHANGED_MACHINES: &str = changed!(machine_columns!(), "machines");
-pub(super) const CHANGED_FORGOTTEN: &str = "SELECT revision, leases, resources FROM forgotten WHERE revision > ?1 AND revision <= ?2 ORDER BY revision LIMIT ?3";
+pub(super) const CHANGED_SESSIONS: &str = changed!(session_columns!(), "sessions");
+pub(super) const CHANGED_FORGOTTEN: &str = "SELECT revision, leases, resources, sessions FROM forgotten WHERE revision > ?1 AND revision <= ?2 ORDER BY revision LIMIT ?3";
 
 /// Entries of the audit trail, each as a JSON array.
 pub(super) const EVENTS: EventStatements = event_statements!(concat!("json_array(", event_columns!(), ")"));
@@ -159,7 +165,7 @@ pub(super) const EMPTY_LOG: &str = "PRAGMA wal_checkpoint(TRUNCATE)";
 pub(super) const OURS: u32 = 0x5748_4647;
 
 /// One script for each version, forward only. Each sets user_version to its number.
-pub(super) const MIGRATIONS: [&str; 11] = [
+pub(super) const MIGRATIONS: [&str; 12] = [
     include_str!("../migrations/sqlite/0001_init.sql"),
     include_str!("../migrations/sqlite/0002_blame.sql"),
     include_str!("../migrations/sqlite/0003_feed.sql"),
@@ -171,6 +177,7 @@ pub(super) const MIGRATIONS: [&str; 11] = [
     include_str!("../migrations/sqlite/0009_audit.sql"),
     include_str!("../migrations/sqlite/0010_readers.sql"),
     include_str!("../migrations/sqlite/0011_losses.sql"),
+    include_str!("../migrations/sqlite/0012_sessions.sql"),
 ];
 
 /// All statements but the migrations, so that a test can prepare each of them.
@@ -182,6 +189,8 @@ pub(super) fn all() -> Vec<&'static str> {
             PUT_LATE_EVENT,
             PUT_POOL,
             PUT_MACHINE,
+            PUT_SESSION,
+            FORGET_SESSIONS,
             FORGET_LEASES,
             FORGET_RESOURCES,
             RAISE_FEED_FLOOR,
@@ -211,6 +220,8 @@ pub(super) fn all() -> Vec<&'static str> {
             CHANGED_RESOURCES,
             CHANGED_POOLS,
             CHANGED_MACHINES,
+            SESSIONS,
+            CHANGED_SESSIONS,
             APPLICATION_ID,
             USER_VERSION,
             TABLES,

@@ -60,6 +60,7 @@ async fn every_statement_prepares() {
         (sql::EVENT_ROWS.text(1), crate::store::row::EVENT),
         (sql::PUT_POOL.to_owned(), crate::store::row::POOL),
         (sql::PUT_MACHINE.to_owned(), crate::store::row::MACHINE),
+        (sql::PUT_SESSION.to_owned(), crate::store::row::SESSION),
     ] {
         let names: Vec<&str> = columns.iter().map(|column| column.name).collect();
         let list = text.split_once(" (").unwrap().1.split_once(')').unwrap().0;

@@ -46,6 +46,9 @@ pub(super) fn register(book: &mut Book, server: &ServerFacts, census: Option<&Ce
         one(book, "queue_leases", "Leases in the queue, each once", f64::from(census.queued));
         let unmet = f64::from(census.unsatisfiable);
         one(book, "queue_unsatisfiable_leases", "Leases that the configuration can never meet", unmet);
+        one(book, "sessions", "Sessions of agents", f64::from(census.sessions));
+        let doubted = f64::from(census.sessions_in_doubt);
+        one(book, "sessions_in_doubt", "Sessions whose stream is over, and that no other stream has resumed", doubted);
         pools(book, &census.pools);
     }
 }

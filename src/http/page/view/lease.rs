@@ -126,7 +126,9 @@ fn times(lease: &pb::Lease) -> Markup {
             (fact("Asked", &time(lease.created_at.as_ref())))
             @if lease.active_at.is_some() { (fact("Active", &html! { (time(lease.active_at.as_ref())) @if let Some(waited) = waited { " after " (waited) } })) }
             @if lease.ended_at.is_some() { (fact("Ended", &html! { (time(lease.ended_at.as_ref())) @if let Some(lived) = lived { ", " (lived) " after it was asked for" } })) }
-            @else { (fact("Expires without a renewal", &time(lease.expires_at.as_ref()))) }
+            @else if lease.expires_at.is_some() { (fact("Expires without a renewal", &time(lease.expires_at.as_ref()))) }
+            @else if !lease.session_id.is_empty() { (fact("Kept by", &html! { "the session " (lease.session_id) })) }
+            @if lease.holder_doubt_since.is_some() { (fact("Holder in doubt", &html! { "its stream is over since " (time(lease.holder_doubt_since.as_ref())) })) }
             @if lease.ends_at.is_some() { (fact("Announced end", &time(lease.ends_at.as_ref()))) }
             @if lease.expires_at_most.is_some() { (fact("No renewal goes beyond", &time(lease.expires_at_most.as_ref()))) }
         }
