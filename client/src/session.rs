@@ -70,15 +70,12 @@ enum End {
     Again(Status),
     /// The lease is kept by renewals, or not at all.
     Unusable,
-    /// The guard is gone.
-    Dropped,
 }
 
 impl SessionKeeper {
     async fn run(&mut self) {
         loop {
             match self.stream().await {
-                End::Dropped => return,
                 End::Unusable => {
                     let _ = self.news.send(Kept::Unusable).await;
                     return;
@@ -151,7 +148,6 @@ impl SessionKeeper {
         let mut heard = Instant::now();
         loop {
             let message = tokio::select! {
-                () = self.news.closed() => return Ok(End::Dropped),
                 _ = beats.tick() => {
                     beat += 1;
                     sent.push_back((beat, Instant::now()));
@@ -212,7 +208,7 @@ impl SessionKeeper {
         if let Kept::Lease(lease) = &news {
             self.client.seen.lease(Some(lease.as_ref()));
         }
-        // The guard may be gone: the next turn sees it.
+        // While the lease is released no news is wanted, and the heartbeats go on: the end of the stream would be doubt.
         let _ = self.news.send(news).await;
     }
 

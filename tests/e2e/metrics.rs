@@ -77,8 +77,8 @@ fn counters_equal_the_trail_of_this_lead_and_gauges_survive_a_kill() {
     });
     assert!(trail.iter().filter(|kind| *kind == "lease.released").count() >= 2, "{trail:?}");
     assert_eq!(value(&counted, "wharfinger_pool_leases{pool=\"hosts\",state=\"active\"}"), Some(1.0), "{counted}");
-    let watched = "grpc_server_started_total{grpc_service=\"wharfinger.v1.LeaseService\",grpc_method=\"Watch\"}";
-    assert!(value(&counted, watched).is_some(), "{counted}");
+    let kept = "grpc_server_started_total{grpc_service=\"wharfinger.v1.LeaseService\",grpc_method=\"Session\"}";
+    assert!(value(&counted, kept).is_some(), "{counted}");
     let id = held["lease"]["id"].as_str().unwrap_or_default().to_string();
     assert!(!id.is_empty() && !counted.contains(&id) && !counted.contains("127.0.0.1"), "{counted}");
 

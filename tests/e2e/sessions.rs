@@ -162,3 +162,17 @@ fn a_session_is_resumed_with_nothing_lost_after_the_server_was_killed() {
     assert!(!entries.iter().any(|kind| kind == "session.lost"), "{entries:?}");
     assert_eq!(entries.iter().filter(|kind| *kind == "session.resumed").count(), 4, "{entries:?}");
 }
+
+#[test]
+fn a_run_that_ends_leaves_no_doubt() {
+    let server = Server::start(HOSTS);
+    for (command, code) in [("true", 0), ("false", 1), ("false", 1), ("true", 0), ("false", 1)] {
+        let output = server.cli(&["run", "--pool", "hosts", "--", command]);
+        assert_eq!(output.status.code(), Some(code), "{output:?}");
+    }
+    server.wait("each session to be closed", || {
+        (entries(&server).iter().filter(|kind| *kind == "session.closed").count() == 5).then_some(())
+    });
+    let entries = entries(&server);
+    assert!(!entries.iter().any(|kind| kind == "session.doubt"), "{entries:?}");
+}

@@ -49,7 +49,7 @@ impl Core {
         }
         let detail = match doubt {
             Some(since) => format!("after {}", self.now().since(since)),
-            None => format!("by another stream"),
+            None => alloc::string::String::from("by another stream"),
         };
         self.event(EventKind::SessionResumed, actor, Subject::Session(id), detail);
     }

@@ -19,7 +19,7 @@ pub struct Census {
     pub queued: u32,
     /// Those of them that the present configuration can never meet.
     pub unsatisfiable: u32,
-    /// Sessions.
+    /// Number of sessions.
     pub sessions: u32,
     /// Those of them whose stream is over.
     pub sessions_in_doubt: u32,

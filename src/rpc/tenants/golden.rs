@@ -314,7 +314,7 @@ async fn the_table_of_all_methods_callers_and_servers_holds() {
                 };
                 let session = foreign.as_ref().map_or("", |(id, _)| id);
                 let found = outcome(call(server, &by(n), method, &lease, (fresh(), session)).await);
-                // What a method's own verb does not refuse, the server that follows sends elsewhere.
+                // A server that follows sends a caller elsewhere whom the verb of the method does not refuse.
                 let elsewhere =
                     method.contains("/Session") && place == "follower" && ![WHO, MAY].contains(&expected[n]);
                 let expected = if elsewhere { ELSEWHERE } else { expected[n] };
