@@ -312,7 +312,7 @@ impl Outlook<'_> {
     /// When a request has its slots, with the number of the last of them in its class, and those of others before it.
     fn start(&self, place: u64, ahead: Ahead) -> Result<LikelyStart, NoStart> {
         let scaled = |place: u64| (place * self.looked.0.max(1)).div_ceil(self.looked.1.max(1));
-        let none = if self.blind { NoStart::Unknown } else { NoStart::Far };
+        let none = if self.blind || self.usual.is_none() { NoStart::Unknown } else { NoStart::Far };
         let (earliest, _) = self.forecast.at(scaled(place + ahead.sure));
         let (_, latest) = self.forecast.at(scaled(place + ahead.most));
         let (earliest, latest) = earliest.zip(latest).ok_or(none)?;

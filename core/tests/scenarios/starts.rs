@@ -65,7 +65,7 @@ fn no_start_is_known_before_enough_leases_have_ended_unless_their_holders_expect
     let (from, to) = minutes(&w, first);
     assert!((14..=16).contains(&from) && (24..=26).contains(&to), "20 minutes are left, more or less: {from} to {to}");
     assert_eq!(start(&w, first).unwrap().basis(), "1 slot, by the times that their holders expect");
-    assert_eq!(start(&w, second).unwrap_err(), NoStart::Far, "of the lease between nothing is known");
+    assert_eq!(start(&w, second).unwrap_err(), NoStart::Unknown, "of the lease between nothing is known");
     end(&mut w, busy);
     assert_eq!((w.state(first), start(&w, second).unwrap_err()), ("ACTIVE", NoStart::Unknown));
 }
