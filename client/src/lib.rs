@@ -167,7 +167,9 @@ impl std::fmt::Debug for AuthToken {
 /// A function that reports a call that is repeated for some seconds: why, and for how long it may be repeated yet. It is called once
 /// for each such call, and once for the renewals of a lease while they fail.
 #[derive(Clone)]
-pub struct OnRetry(Arc<dyn Fn(&ClientError, Duration) + Send + Sync>);
+pub struct OnRetry(Arc<Tell>);
+
+type Tell = dyn Fn(&ClientError, Duration) + Send + Sync;
 
 impl OnRetry {
     /// Calls this function.

@@ -207,8 +207,7 @@ impl World {
 
     /// All that the tenants do: builds that pass and fail, notes, reports, a queue, and hosts that die.
     fn live(&mut self) {
-        for tenant in 0..2 {
-            let mark = MARKS[tenant];
+        for (tenant, mark) in MARKS.into_iter().enumerate() {
             let environment = format!("SECRET={mark}-environment");
             let script = format!(
                 "cat >read; grep -q {mark}-input read && test \"$SECRET\" = {mark}-environment && echo {mark}-output; \
