@@ -1,5 +1,6 @@
 //! The address of one server, and connections to it.
 
+use crate::faults::{Faults, Noting};
 use crate::{ClientError, ClientOptions};
 use hyper_util::rt::TokioIo;
 use std::future::Future;
@@ -9,6 +10,7 @@ use std::pin::Pin;
 use std::task::{Context, Poll};
 use std::time::Duration;
 use tokio::net::{TcpStream, UnixStream};
+use tonic::Status;
 use tonic::codegen::Service;
 use tonic::codegen::http::Uri;
 use tonic::transport::{Channel, Endpoint, Error};
@@ -121,12 +123,32 @@ impl ServerAddress {
         !matches!(self.way, Way::Plain)
     }
 
-    /// A channel that connects at the first call. Must be called within a Tokio runtime.
-    pub fn connect_lazy(&self) -> Channel {
-        match &self.way {
+    /// A channel that connects at the first call, and the faults of its certificates. Must be called within a Tokio runtime.
+    pub(crate) fn connect_lazy(&self) -> (Channel, Faults) {
+        let faults = Faults::default();
+        let channel = match &self.way {
             Way::Plain => self.endpoint.connect_lazy(),
-            Way::Tls(tls) => self.endpoint.connect_with_connector_lazy(Connector { tls: tls.clone() }),
+            Way::Tls(tls) => {
+                self.endpoint.connect_with_connector_lazy(Noting { tls: tls.clone(), faults: faults.clone() })
+            }
             Way::Unix(path) => self.endpoint.connect_with_connector_lazy(Socket { path: path.clone() }),
+        };
+        (channel, faults)
+    }
+
+    /// A channel with a connection, for calls that are repeated. The error has the fault of a certificate as its source.
+    pub(crate) async fn connect_noting(&self) -> Result<(Channel, Faults), Status> {
+        let faults = Faults::default();
+        let connected = match &self.way {
+            Way::Tls(tls) => {
+                self.endpoint.connect_with_connector(Noting { tls: tls.clone(), faults: faults.clone() }).await
+            }
+            Way::Plain | Way::Unix(_) => self.connect().await,
+        };
+        match (connected, faults.noted()) {
+            (Ok(channel), _) => Ok((channel, faults)),
+            (Err(_), Some(fault)) => Err(Status::from_error(Box::new(fault))),
+            (Err(error), None) => Err(Status::from_error(Box::new(error))),
         }
     }
 
@@ -161,14 +183,17 @@ impl Service<Uri> for Connector {
 
     fn call(&mut self, uri: Uri) -> Self::Future {
         let tls = self.tls.clone();
-        Box::pin(async move {
-            let host = uri.host().unwrap_or_default();
-            let bare = host.trim_start_matches('[').trim_end_matches(']');
-            let stream = TcpStream::connect((bare, uri.port_u16().unwrap_or_default())).await?;
-            stream.set_nodelay(true)?;
-            Ok(TokioIo::new(tls.connect(bare, stream).await?))
-        })
+        Box::pin(async move { Ok(TokioIo::new(shake_hands(&tls, &uri).await?)) })
     }
+}
+
+/// A connection with TLS to this address.
+pub(crate) async fn shake_hands(tls: &ClientTls, uri: &Uri) -> Result<ClientStream<TcpStream>, ConnectError> {
+    let host = uri.host().unwrap_or_default();
+    let bare = host.trim_start_matches('[').trim_end_matches(']');
+    let stream = TcpStream::connect((bare, uri.port_u16().unwrap_or_default())).await?;
+    stream.set_nodelay(true)?;
+    tls.connect(bare, stream).await
 }
 
 /// Connects to a Unix socket.

@@ -6,6 +6,7 @@
 
 use super::{AuthToken, ClientError, ClientOptions, Follow, error};
 use crate::address::ServerAddress;
+use crate::faults::Faults;
 use crate::random::random;
 use http_body_util::{BodyExt, Full};
 use std::error::Error as StdError;
@@ -33,8 +34,8 @@ struct End {
     address: String,
     /// Whether nothing between reads along: TLS, or a Unix socket.
     secure: bool,
-    calls: Channel,
-    watches: Channel,
+    calls: (Channel, Faults),
+    watches: (Channel, Faults),
 }
 
 struct Shared {
@@ -72,7 +73,7 @@ impl Endpoints {
     /// Returns the transport for calls and that for watches. The first server may have a connection already.
     pub(super) fn new(
         parsed: &[ServerAddress],
-        first: Option<Channel>,
+        first: Option<(Channel, Faults)>,
         options: &ClientOptions,
     ) -> (Endpoints, Endpoints) {
         let mut first = first;
@@ -108,8 +109,8 @@ impl Shared {
         self.ends.read().unwrap_or_else(PoisonError::into_inner).iter().map(|end| end.address.clone()).collect()
     }
 
-    /// The present server: its index, its channel, and the number of servers.
-    fn current(&self, watches: bool) -> (usize, Channel, usize) {
+    /// The present server: its index, its channel with the faults of that, and the number of servers.
+    fn current(&self, watches: bool) -> (usize, (Channel, Faults), usize) {
         let ends = self.ends.read().unwrap_or_else(PoisonError::into_inner);
         let at = self.current[usize::from(watches)].load(Ordering::Acquire) % ends.len();
         let end = &ends[at];
@@ -259,8 +260,10 @@ impl Endpoints {
         let mut left = None;
         let mut dead = Vec::new();
         let mut renewed = false;
+        // The latest failure that is no fault of a certificate: that server may take the call later.
+        let mut lost: Option<BoxError> = None;
         loop {
-            let (at, mut channel, count) = self.shared.current(self.watches);
+            let (at, (mut channel, faults), count) = self.shared.current(self.watches);
             let left = left.get_or_insert(2 * count);
             *left = left.saturating_sub(1);
             let mut request = Request::from_parts(parts.clone(), Body::new(Full::new(message.clone())));
@@ -286,8 +289,16 @@ impl Endpoints {
                 },
                 Err(error) => {
                     self.shared.go_on(self.watches, at, count);
-                    if !(never_stood(&error) && count > 1 && *left > 0) {
-                        return Err(error.into());
+                    // A server that refuses the certificate has done nothing.
+                    let fault = faults.noted();
+                    let undone = fault.is_some() || never_stood(&error);
+                    let again = undone && count > 1 && *left > 0;
+                    match fault {
+                        None if again => lost = Some(error.into()),
+                        None => return Err(error.into()),
+                        Some(_) if again => {}
+                        // Each server refuses, or the others are away for now.
+                        Some(fault) => return Err(lost.unwrap_or_else(|| fault.into())),
                     }
                     dead.push(at);
                 }

@@ -4,7 +4,7 @@ use crate::CredentialsError;
 use std::time::Duration;
 use tonic::{Code, Status};
 use tonic_types::StatusExt;
-use wharfinger_tls::TlsProblem;
+use wharfinger_tls::{CertificateFault, TlsProblem};
 
 /// Why a call failed, by who must act.
 #[derive(Clone, Debug, thiserror::Error)]
@@ -19,6 +19,10 @@ pub enum ClientError {
     /// There is no token to send. The caller must act.
     #[error("{0}")]
     Credentials(CredentialsError),
+    /// A server refuses the client's certificate, or the client that of the server; of several servers, each. The caller must act, or
+    /// the operator: another try does not mend it.
+    #[error("{0}")]
+    Certificate(CertificateFault),
     /// The request is wrong, now and always. The caller must act; [`ClientError::violations`] says where.
     #[error("{}", .0.message())]
     Request(Status),
@@ -54,8 +58,11 @@ pub struct Violation {
 
 impl From<Status> for ClientError {
     fn from(status: Status) -> Self {
-        if let Some(error) = without_token(&status) {
+        if let Some(error) = source_of(&status) {
             return ClientError::Credentials(error);
+        }
+        if let Some(fault) = source_of(&status) {
+            return ClientError::Certificate(fault);
         }
         if lost_contact(&status) {
             return ClientError::Unavailable(status);
@@ -83,11 +90,11 @@ pub(super) fn leader(status: &Status) -> Option<String> {
     status.get_details_error_info()?.metadata.get("leader").cloned()
 }
 
-/// A call that was not sent, because there was no token.
-fn without_token(status: &Status) -> Option<CredentialsError> {
+/// The reason of this type for which a call was not sent.
+fn source_of<E: std::error::Error + Clone + 'static>(status: &Status) -> Option<E> {
     let mut source = std::error::Error::source(status);
     while let Some(error) = source {
-        if let Some(found) = error.downcast_ref::<CredentialsError>() {
+        if let Some(found) = error.downcast_ref::<E>() {
             return Some(found.clone());
         }
         source = error.source();
@@ -105,7 +112,10 @@ impl ClientError {
     /// The status of the broker or of the transport.
     pub fn status(&self) -> Option<&Status> {
         match self {
-            ClientError::Address(_) | ClientError::Tls(_) | ClientError::Credentials(_) => None,
+            ClientError::Address(_)
+            | ClientError::Tls(_)
+            | ClientError::Credentials(_)
+            | ClientError::Certificate(_) => None,
             ClientError::Request(status)
             | ClientError::NotFound(status)
             | ClientError::State(status)

@@ -5,7 +5,7 @@ use crate::error::ClientError;
 use crate::pb;
 use crate::session::{self, Kept};
 use crate::watch::{WatchStream, Watched};
-use crate::{Client, limited, span};
+use crate::{Client, OnRetry, UNTOLD, limited, span};
 use std::fmt;
 use std::future::Future;
 use std::pin::Pin;
@@ -248,6 +248,8 @@ struct Keeper {
     backoff: Backoff,
     /// The credentials are those of another principal.
     stranger: bool,
+    /// Since when renewals fail, and whether that was reported.
+    failing: Option<(Instant, bool)>,
 }
 
 impl Keeper {
@@ -272,6 +274,7 @@ impl Keeper {
             held_until: None,
             backoff,
             stranger: false,
+            failing: None,
         };
         if let Some(lost) = keeper.told() {
             keeper.status.send_replace(LeaseStatus::Lost(lost));
@@ -354,7 +357,7 @@ impl Keeper {
                     self.held_until = Some(sent + ttl(&lease));
                 }
                 self.renew_at = Some(Instant::now() + third(ttl(&lease)));
-                self.stranger = false;
+                (self.stranger, self.failing) = (false, None);
                 if self.watch.is_none() {
                     self.watch = Some(self.client.watch(watched_by_id(&lease.id)));
                 }
@@ -375,9 +378,21 @@ impl Keeper {
             }
             Err(Unrenewed::Call(error)) => {
                 tracing::debug!(lease = %self.lease.id, %error, "a renewal failed");
+                self.complain(&error);
                 self.renew_at = Some(Instant::now() + self.backoff.wait(None));
                 None
             }
+        }
+    }
+
+    /// Reports once that renewals fail: after a while, or at once if another try does not mend it.
+    fn complain(&mut self, error: &ClientError) {
+        let now = Instant::now();
+        let (since, told) = self.failing.get_or_insert((now, false));
+        let lasting = matches!(error, ClientError::Certificate(_)) || now - *since >= UNTOLD;
+        if let (Some(OnRetry(tell)), true, false) = (&self.client.options.on_retry, lasting, *told) {
+            *told = true;
+            tell(error, self.held_until.map_or(Duration::ZERO, |until| until - now));
         }
     }
 

@@ -47,6 +47,7 @@ mod balancer;
 mod clock;
 mod credentials;
 mod error;
+mod faults;
 mod guard;
 pub mod pb;
 mod random;
@@ -68,7 +69,7 @@ pub use error::{ClientError, Violation, reason, violations};
 pub use guard::{LeaseGuard, LeaseStatus, Lost};
 pub use watch::{WatchStream, Watched};
 pub use wharfinger_tls::spiffe::Uri as ServerUri;
-pub use wharfinger_tls::{ClientSettings, TlsProblem};
+pub use wharfinger_tls::{CertificateFault, ClientSettings, Refusal, TlsProblem};
 
 /// Parts that the other crates of this repository share. They may change in any version.
 #[doc(hidden)]
@@ -98,13 +99,15 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 use tokio::time::Instant;
 use tonic::codegen::http::HeaderValue;
-use tonic::transport::Channel;
 use tonic::{Request, Response, Status};
 
 /// Maximum length of a response in bytes; the broker has the same limit.
 const MAX_RESPONSE: usize = 16 * 1024 * 1024;
 /// Maximum number of leases of one renewal; the broker has the same limit.
 const RENEWALS: usize = 1000;
+
+/// Time for which a call is repeated without a word.
+const UNTOLD: Duration = Duration::from_secs(3);
 
 struct Limits {
     connect: Duration,
@@ -132,6 +135,8 @@ pub struct ClientOptions {
     pub credentials: Option<Credentials>,
     /// The certificates of connections to `https://` addresses: whose servers are trusted, and that of the caller.
     pub tls: ClientSettings,
+    /// Is called for a call that has been repeated for some seconds.
+    pub on_retry: Option<OnRetry>,
     /// The place of the caller in its trace, a `traceparent` of W3C Trace Context. It is sent with each call. A text that no header may
     /// have is not sent.
     pub traceparent: Option<String>,
@@ -160,6 +165,34 @@ impl std::fmt::Debug for AuthToken {
     }
 }
 
+/// A function that reports a call that is repeated for some seconds: why, and for how long it may be repeated yet. It is called once
+/// for each such call, and once for the renewals of a lease while they fail.
+#[derive(Clone)]
+pub struct OnRetry(Arc<Tell>);
+
+type Tell = dyn Fn(&ClientError, Duration) + Send + Sync;
+
+impl OnRetry {
+    /// Calls this function.
+    pub fn new(told: impl Fn(&ClientError, Duration) + Send + Sync + 'static) -> Self {
+        Self(Arc::new(told))
+    }
+}
+
+impl std::fmt::Debug for OnRetry {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str("OnRetry(..)")
+    }
+}
+
+impl PartialEq for OnRetry {
+    fn eq(&self, other: &Self) -> bool {
+        Arc::ptr_eq(&self.0, &other.0)
+    }
+}
+
+impl Eq for OnRetry {}
+
 /// The servers to which a client follows a refusal that names the leader. A stranger that answers as a server could name any address.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum Follow {
@@ -182,6 +215,7 @@ impl Default for ClientOptions {
             token: None,
             credentials: None,
             tls: ClientSettings::default(),
+            on_retry: None,
             traceparent: None,
         }
     }
@@ -243,8 +277,11 @@ impl Client {
             client.find_leader().await?;
             return Ok(client);
         };
-        let unreachable = |error| ClientError::Unavailable(Status::from_error(Box::new(error)));
-        let calls = endpoint.connect().await.map_err(unreachable)?;
+        let calls = endpoint.connect_noting().await.map_err(|status| match ClientError::from(status) {
+            error @ ClientError::Certificate(_) => error,
+            ClientError::Bug(status) => ClientError::Unavailable(status),
+            error => error,
+        })?;
         Ok(Self::over(Endpoints::new(&parsed, Some(calls), &options), options))
     }
 
@@ -260,13 +297,13 @@ impl Client {
             options.call_timeout = options.call_timeout.min(SEVERAL.call);
         }
         let parsed = parse_addresses(endpoints, &options)?;
-        Ok(Self::over(Endpoints::new(&parsed, None::<Channel>, &options), options))
+        Ok(Self::over(Endpoints::new(&parsed, None, &options), options))
     }
 
     /// Reads a lease that does not exist until a server answers, so that calls with one try go to a server that leads.
     async fn find_leader(&self) -> Result<(), ClientError> {
         match self.get("").await {
-            Err(error) if error.is_unavailable() => Err(error),
+            Err(error @ (ClientError::Unavailable(_) | ClientError::Certificate(_))) => Err(error),
             // A leader answered: the lease does not exist.
             Ok(_) | Err(_) => Ok(()),
         }
@@ -600,6 +637,7 @@ impl Client {
         let give_up = Instant::now() + wait + self.options.retry_for;
         let mut backoff = Backoff::new(Duration::from_millis(100), Duration::from_secs(3));
         let mut tries = 0;
+        let (mut failing_since, mut told) = (None, false);
         loop {
             tries += 1;
             let error = match call(wait + self.options.call_timeout).await {
@@ -611,6 +649,11 @@ impl Client {
             let patient = again <= give_up || (tries < self.endpoints.count() && !self.options.retry_for.is_zero());
             if !error.is_unavailable() || !patient {
                 return Err(error);
+            }
+            let since = *failing_since.get_or_insert_with(Instant::now);
+            if let Some(OnRetry(tell)) = self.options.on_retry.as_ref().filter(|_| !told && again - since >= UNTOLD) {
+                tell(&error, give_up - again);
+                told = true;
             }
             tokio::time::sleep_until(again).await;
         }
@@ -643,6 +686,24 @@ mod tests {
             let error = lazily(wrong).unwrap_err();
             assert!(matches!(error, ClientError::Address(_)), "{wrong}: {error}");
             assert!(error.to_string().ends_with("several with commas between"));
+        }
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_call_that_is_repeated_for_seconds_is_reported_once() {
+        for (retry_for, reports) in [(2, 0), (20, 1)] {
+            let told = Arc::new(AtomicU64::new(0));
+            let count = told.clone();
+            let on_retry = OnRetry::new(move |error, left| {
+                assert!(error.is_unavailable() && left <= Duration::from_secs(17), "{error} {left:?}");
+                count.fetch_add(1, Ordering::Relaxed);
+            });
+            let retry_for = Duration::from_secs(retry_for);
+            let options = ClientOptions { retry_for, on_retry: Some(on_retry), ..ClientOptions::default() };
+            // No server has port 1.
+            let client = Client::connect_lazy("127.0.0.1:1", options).unwrap();
+            assert!(client.server().await.unwrap_err().is_unavailable());
+            assert_eq!(told.load(Ordering::Relaxed), reports, "{retry_for:?}");
         }
     }
 

@@ -94,7 +94,8 @@ impl WatchStream {
     ///
     /// # Errors
     /// Errors that a repetition does not mend: [`ClientError::Request`], [`ClientError::NotFound`] (a lease that the
-    /// request names is not known, or no longer), [`ClientError::State`], [`ClientError::Credentials`], [`ClientError::Bug`].
+    /// request names is not known, or no longer), [`ClientError::State`], [`ClientError::Credentials`],
+    /// [`ClientError::Certificate`], [`ClientError::Bug`].
     pub async fn next(&mut self) -> Result<Watched, ClientError> {
         loop {
             let next = match &mut self.state {
@@ -168,6 +169,7 @@ impl WatchStream {
                 error @ (ClientError::Address(_)
                 | ClientError::Tls(_)
                 | ClientError::Credentials(_)
+                | ClientError::Certificate(_)
                 | ClientError::Request(_)
                 | ClientError::NotFound(_)
                 | ClientError::State(_)

@@ -3,7 +3,7 @@
 use super::error::Failure;
 use super::token_source::Token;
 use super::ui::Ui;
-use crate::client::{Client, ClientError, ClientOptions, ClientSettings, Follow, ServerUri};
+use crate::client::{Client, ClientError, ClientOptions, ClientSettings, Follow, OnRetry, ServerUri};
 use crate::links::Links;
 use clap::Args;
 use std::future::Future;
@@ -79,16 +79,21 @@ pub(crate) struct Context {
 impl Context {
     /// A client for a person who waits for an answer: it reports a failure soon.
     pub(crate) async fn connect(&self) -> Result<Client, Failure> {
-        self.connect_for(Duration::from_secs(2)).await
+        self.connect_by(self.options(Duration::from_secs(2))).await
     }
 
     /// A client for work that goes on: it sits out a restart of the server.
     pub(crate) async fn connect_patient(&self) -> Result<Client, Failure> {
-        self.connect_for(Duration::from_secs(60)).await
+        let ui = self.ui;
+        let told = move |error: &ClientError, left: Duration| {
+            ui.warn(&format!("{error}; trying again for at most {} s", left.as_secs()));
+        };
+        let options = self.options(Duration::from_secs(60));
+        self.connect_by(ClientOptions { on_retry: Some(OnRetry::new(told)), ..options }).await
     }
 
-    async fn connect_for(&self, retry_for: Duration) -> Result<Client, Failure> {
-        Client::connect_with(&self.server, self.options(retry_for)).await.map_err(|error| self.failure(error))
+    async fn connect_by(&self, options: ClientOptions) -> Result<Client, Failure> {
+        Client::connect_with(&self.server, options).await.map_err(|error| self.failure(error))
     }
 
     /// The options of a client.

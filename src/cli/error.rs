@@ -1,7 +1,7 @@
 //! Failures for people: a message, the details that help, a remedy, and the exit code.
 
 use super::exit::Exit;
-use crate::client::{ClientError, Violation};
+use crate::client::{CertificateFault, ClientError, Refusal, Violation};
 #[cfg(feature = "server")]
 use crate::config::ConfigError;
 use std::fmt::Write as _;
@@ -81,7 +81,7 @@ fn exit_of(error: &ClientError) -> Exit {
         | ClientError::Request(_)
         | ClientError::NotFound(_)
         | ClientError::Resync(_) => Exit::BadData,
-        ClientError::Credentials(_) => Exit::Credentials,
+        ClientError::Credentials(_) | ClientError::Certificate(_) => Exit::Credentials,
         ClientError::State(status) => match status.code() {
             Code::PermissionDenied | Code::Unauthenticated => Exit::Denied,
             _ => Exit::BadData,
@@ -104,6 +104,7 @@ fn message_of(error: &ClientError, violations: &[Violation]) -> String {
 
 fn remedy_of(error: &ClientError, reason: Option<&str>, server: &str) -> Option<String> {
     let text = match (error, reason) {
+        (ClientError::Certificate(fault), _) => certificate_remedy(fault).into(),
         (ClientError::Address(_), _) => "write it as in --server http://127.0.0.1:7411".to_string(),
         (ClientError::Unavailable(_), _) if server.contains("https://") => {
             format!(
@@ -135,6 +136,39 @@ fn remedy_of(error: &ClientError, reason: Option<&str>, server: &str) -> Option<
         _ => return None,
     };
     Some(text)
+}
+
+/// The remedy for a certificate that one side refuses.
+fn certificate_remedy(fault: &CertificateFault) -> &'static str {
+    match (fault, fault.why()) {
+        (CertificateFault::Client { .. }, Refusal::Missing) => {
+            "name one with --certificate and --certificate-key; `wharfinger pki client` makes one"
+        }
+        (CertificateFault::Client { .. }, Refusal::Expired) => {
+            "renew the file, or look at the clocks; a renewed file is read at the next connection"
+        }
+        (CertificateFault::Client { .. }, Refusal::Revoked) => {
+            "an operator issues a new one; --certificate and --certificate-key name it"
+        }
+        (CertificateFault::Client { .. }, Refusal::UnknownAuthority) => {
+            "let an authority of the server's client_ca sign it; if one has, the server's list of revoked certificates is out of date"
+        }
+        (CertificateFault::Client { .. }, Refusal::Name | Refusal::Other) => {
+            "the server's log says which rule it breaks; --certificate names another"
+        }
+        (CertificateFault::Server { .. }, Refusal::UnknownAuthority) => {
+            "name the authority that signed it with --ca-file; if that is right, another server answers at this address"
+        }
+        (CertificateFault::Server { .. }, Refusal::Name) => {
+            "call the server by a name in its certificate, or name its URI with --server-uri"
+        }
+        (CertificateFault::Server { .. }, Refusal::Expired) => {
+            "an operator renews it; look at the clock of this machine too"
+        }
+        (CertificateFault::Server { .. }, Refusal::Missing | Refusal::Revoked | Refusal::Other) => {
+            "an operator gives the server a certificate for servers, by an authority that --ca-file has"
+        }
+    }
 }
 
 #[cfg(feature = "server")]

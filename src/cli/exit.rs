@@ -19,7 +19,8 @@ pub(crate) enum Exit {
     /// The server begins anew; EX_TEMPFAIL if it cannot.
     #[cfg_attr(not(feature = "server"), expect(dead_code, reason = "only the verbs of the server end so"))]
     Again,
-    /// The caller's own token cannot be had: its file, its command, its CI product. (EX_PROTOCOL is for nothing else here.)
+    /// The caller's own token cannot be had (its file, its command, its CI product), or a certificate is refused, its own or the server's.
+    /// (EX_PROTOCOL is for nothing else here.)
     Credentials,
     /// EX_NOPERM: not theirs.
     Denied,

@@ -11,6 +11,7 @@ mod frames;
 mod golden;
 mod listing;
 mod rules;
+mod work;
 
 use crate::auth::{self, BuiltIn, NewToken, Role, Roles, Rule, RuleScope, StaticToken, Trust, Verbs};
 use crate::engine::{self, Adapters, EffectLimits, EngineConfig, Follower, Handle, Observed};

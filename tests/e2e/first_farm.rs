@@ -66,7 +66,7 @@ fn the_page_from_loopback_to_a_farm_works_as_it_is_written() {
         folder.path(),
         &format!("{exports}unset WHARFINGER_CERTIFICATE WHARFINGER_CERTIFICATE_KEY\nwharfinger pools"),
     );
-    assert_eq!(nameless.status.code(), Some(69), "{}", text(&nameless));
+    assert_eq!(nameless.status.code(), Some(76), "{}", text(&nameless));
 
     let cut = cut.replace("%1", &server.0.id().to_string());
     let (cut, after) = cut.split_at(cut.rfind("WHARFINGER_CERTIFICATE=").unwrap());
@@ -74,7 +74,7 @@ fn the_page_from_loopback_to_a_farm_works_as_it_is_written() {
     let begun = Instant::now();
     loop {
         let output = run(folder.path(), &format!("{exports}{after}"));
-        if output.status.code() == Some(69) {
+        if output.status.code() == Some(76) {
             break;
         }
         assert!(begun.elapsed() < PATIENCE, "{}", text(&output));

@@ -13,20 +13,20 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
 
-const SECRET: &str = "whsec_MfKQ9r8GKYqrTwjUPD8ILPZIo2LaLaSw";
+pub(crate) const SECRET: &str = "whsec_MfKQ9r8GKYqrTwjUPD8ILPZIo2LaLaSw";
 
 /// One delivery.
 #[derive(Clone, Debug)]
-struct Got {
+pub(crate) struct Got {
     id: String,
     signature: String,
     timestamp: String,
-    body: Vec<u8>,
+    pub(crate) body: Vec<u8>,
     event: Value,
 }
 
 /// A receiver over HTTP. It ends when it is dropped.
-struct Receiver {
+pub(crate) struct Receiver {
     got: Arc<Mutex<Vec<Got>>>,
     stop: Arc<AtomicBool>,
     port: u16,
@@ -35,7 +35,7 @@ struct Receiver {
 
 impl Receiver {
     /// `answers`: whether it answers, or lets each request hang.
-    fn start(port: u16, answers: bool) -> Self {
+    pub(crate) fn start(port: u16, answers: bool) -> Self {
         let listener = TcpListener::bind(("127.0.0.1", port)).unwrap();
         let (got, stop): (Arc<Mutex<Vec<Got>>>, Arc<AtomicBool>) = (Arc::default(), Arc::default());
         let (seen, ends) = (got.clone(), stop.clone());
@@ -57,7 +57,11 @@ impl Receiver {
         Self { got, stop, port, thread: Some(thread) }
     }
 
-    fn got(&self) -> Vec<Got> {
+    pub(crate) fn port(&self) -> u16 {
+        self.port
+    }
+
+    pub(crate) fn got(&self) -> Vec<Got> {
         self.got.lock().unwrap().clone()
     }
 }
@@ -105,14 +109,14 @@ fn is_signed(got: &Got) -> bool {
     aws_lc_rs::hmac::verify(&key, &signed, &tag).is_ok()
 }
 
-fn secret_in(folder: &std::path::Path) -> String {
+pub(crate) fn secret_in(folder: &std::path::Path) -> String {
     let path = folder.join("hook-secret");
     std::fs::write(&path, format!("{SECRET}\n")).unwrap();
     std::fs::set_permissions(&path, std::fs::Permissions::from_mode(0o600)).unwrap();
     path.display().to_string()
 }
 
-fn hook(port: u16, secret: &str) -> String {
+pub(crate) fn hook(port: u16, secret: &str) -> String {
     format!(
         "[[hook]]\nname = \"ci\"\nformat = \"cloudevents\"\nurl = \"http://127.0.0.1:{port}/hook\"\n\
          secret_file = \"{secret}\"\nkinds = [\"lease.*\"]\ntimeout = \"2s\"\n"

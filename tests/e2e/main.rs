@@ -9,6 +9,7 @@ mod audit;
 mod bad_input;
 mod brake;
 mod browser;
+mod canary;
 mod check_connect;
 mod ci;
 mod clock;

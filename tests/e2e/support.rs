@@ -240,6 +240,15 @@ impl Server {
         }
     }
 
+    /// Waits until this holds. Unlike [`Server::wait`] it asks nothing of a server that knows its callers.
+    pub(crate) fn wait_by(&self, condition: impl Fn() -> bool) {
+        let start = Instant::now();
+        while !condition() {
+            assert!(start.elapsed() < PATIENCE, "waited in vain:\n{}", self.log());
+            std::thread::sleep(Duration::from_millis(50));
+        }
+    }
+
     /// Waits until this number of resources of a pool is in a state.
     pub(crate) fn wait_for_state(&self, pool: &str, state: &str, count: usize) -> Vec<serde_json::Value> {
         self.wait(&format!("{count} {state} in {pool}"), || {

@@ -4,29 +4,29 @@ use crate::support::{LOCAL, Server, text};
 use std::process::{Command, Output, Stdio};
 
 /// A caller: the text of its token, and the lines with which the server knows it.
-struct Caller {
-    token: String,
-    lines: String,
+pub(crate) struct Caller {
+    pub(crate) token: String,
+    pub(crate) lines: String,
 }
 
-fn caller(server: &Server, id: &str, tenant: &str, role: &str) -> Caller {
+pub(crate) fn caller(server: &Server, id: &str, tenant: &str, role: &str) -> Caller {
     let made = server.json(&["token", "new", id, "--tenant", tenant, "--role", role, "--expires", "never"]);
     let part = |name: &str| made[name].as_str().unwrap().to_owned();
     Caller { token: part("token"), lines: part("configuration") }
 }
 
 impl Caller {
-    fn command(&self, server: &Server, args: &[&str]) -> Command {
+    pub(crate) fn command(&self, server: &Server, args: &[&str]) -> Command {
         let mut command = server.command(args);
         command.env("WHARFINGER_AUTH_TOKEN", &self.token);
         command
     }
 
-    fn cli(&self, server: &Server, args: &[&str]) -> Output {
+    pub(crate) fn cli(&self, server: &Server, args: &[&str]) -> Output {
         self.command(server, args).output().unwrap()
     }
 
-    fn json(&self, server: &Server, args: &[&str]) -> serde_json::Value {
+    pub(crate) fn json(&self, server: &Server, args: &[&str]) -> serde_json::Value {
         let output = self.cli(server, &[args, &["--json"]].concat());
         assert!(output.status.success(), "{args:?}: {}", text(&output));
         serde_json::from_slice(&output.stdout).unwrap()

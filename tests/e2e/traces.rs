@@ -31,14 +31,14 @@ impl TraceService for Collector {
 }
 
 /// A collector in a runtime of its own, and its address.
-struct Running {
+pub(crate) struct Running {
     collector: Collector,
-    address: String,
+    pub(crate) address: String,
     _runtime: tokio::runtime::Runtime,
 }
 
 impl Running {
-    fn start() -> Self {
+    pub(crate) fn start() -> Self {
         let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(1).enable_all().build().unwrap();
         let collector = Collector::default();
         let service = TraceServiceServer::new(collector.clone());
@@ -50,7 +50,7 @@ impl Running {
     }
 
     /// Each span once, by its id.
-    fn spans(&self) -> Vec<Span> {
+    pub(crate) fn spans(&self) -> Vec<Span> {
         let mut seen = BTreeSet::new();
         let all = self.collector.0.lock().unwrap().clone();
         all.into_iter().filter(|span| seen.insert((span.trace_id.clone(), span.span_id.clone()))).collect()

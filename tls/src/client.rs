@@ -1,5 +1,6 @@
 //! The client's side: which servers it trusts, and the certificate that it shows, anew for each connection.
 
+use crate::fault::CertificateFault;
 use crate::files::Files;
 use crate::leaf::{Leaf, LeafError};
 use crate::problem::{Setting, TlsProblem};
@@ -66,8 +67,8 @@ pub enum ConnectError {
     #[error("{0:?} is neither a host name nor an IP address")]
     Name(String),
     /// The server's certificate is not trusted.
-    #[error("the server's certificate is not trusted: {0}")]
-    Certificate(String),
+    #[error(transparent)]
+    Certificate(CertificateFault),
     /// The server does not speak TLS.
     #[error("the server does not speak TLS")]
     Plaintext,
@@ -122,6 +123,11 @@ impl ClientTls {
         })
     }
 
+    /// The file of the client's own certificate.
+    pub fn certificate(&self) -> Option<&Path> {
+        self.settings.identity.as_ref().map(|(certificate, _)| certificate.as_path())
+    }
+
     /// The present configuration. Files that cannot be used leave the one before.
     fn config(&self) -> Arc<ClientConfig> {
         let mut state = self.state.lock().unwrap_or_else(PoisonError::into_inner);
@@ -165,10 +171,13 @@ pub(crate) fn classified(error: io::Error) -> ConnectError {
     };
     match tls {
         rustls::Error::InvalidMessage(_) => ConnectError::Plaintext,
-        rustls::Error::InvalidCertificate(CertificateError::Other(other)) => {
-            ConnectError::Certificate(other.to_string())
+        rustls::Error::InvalidCertificate(error) => {
+            let detail = match error {
+                CertificateError::Other(other) => other.to_string(),
+                _ => tls.to_string(),
+            };
+            ConnectError::Certificate(CertificateFault::of_server(error, detail))
         }
-        rustls::Error::InvalidCertificate(_) => ConnectError::Certificate(tls.to_string()),
         rustls::Error::AlertReceived(rustls::AlertDescription::NoApplicationProtocol) => ConnectError::Protocol,
         _ => ConnectError::Handshake(tls.clone()),
     }

@@ -17,6 +17,7 @@
 //! ```
 
 mod client;
+mod fault;
 mod files;
 #[cfg(any(test, fuzzing))]
 #[doc(hidden)]
@@ -32,6 +33,7 @@ mod verify;
 mod web;
 
 pub use client::{ClientSettings, ClientTls, ConnectError, ServerName};
+pub use fault::{CertificateFault, Refusal};
 pub use leaf::{Leaf, LeafError};
 pub use problem::{Setting, TlsProblem};
 pub use server::{AcceptError, Accepted, ClientAuth, Peer, Revoked, ServerSettings, ServerTls, TrustSettings};

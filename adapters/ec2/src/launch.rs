@@ -30,6 +30,7 @@ pub(crate) struct Request<'a> {
     pub(crate) asked_ms: Option<i64>,
     pub(crate) launch: Box<Launch>,
     pub(crate) host_key: String,
+    pub(crate) key_stage: KeyStage,
     pub(crate) journal: &'a dyn Journal,
 }
 
@@ -42,6 +43,7 @@ impl Request<'_> {
             asked_ms: self.asked_ms,
             launch: self.launch.clone(),
             host_key: self.host_key.clone(),
+            key_stage: self.key_stage.clone(),
             refused_ms,
         }
     }
@@ -66,12 +68,7 @@ impl Request<'_> {
             spot: self.launch.spot,
             launched_ms: now_ms(),
             host_key: self.host_key.clone(),
-            // A request that an older version stored makes no other key.
-            key_stage: if user_data::has_first_contact(&self.launch.user_data) {
-                KeyStage::Bootstrap
-            } else {
-                KeyStage::Last
-            },
+            key_stage: self.key_stage.clone(),
         }
     }
 }

@@ -6,7 +6,7 @@ use crate::clock::now_ms;
 use crate::cloud::{Launch, Template};
 use crate::config::Market;
 use crate::pool::Pool;
-use crate::record::{Record, token};
+use crate::record::{KeyStage, Record, token};
 use crate::{tags, user_data};
 use std::time::Duration;
 use wharfinger_adapter::{Failure, ResourceJob};
@@ -93,5 +93,7 @@ pub(crate) fn plan(
         tags: own_tags,
     };
     let (launch, host_key) = (Box::new(launch), key.public);
-    Ok(Record::Launching { attempt, since_ms: now_ms(), asked_ms: None, launch, host_key, refused_ms: None })
+    // The user data has the script that makes the instance's own key.
+    let key_stage = KeyStage::Bootstrap;
+    Ok(Record::Launching { attempt, since_ms: now_ms(), asked_ms: None, launch, host_key, key_stage, refused_ms: None })
 }

@@ -44,9 +44,9 @@ pub(crate) async fn provision(pool: &Pool, job: &ProvisionJob, journal: &dyn Jou
                 record = Some(plan(pool, resource, attempt + 1, ended.as_ref())?);
                 continue;
             }
-            Some(Record::Launching { attempt, since_ms, asked_ms, launch, host_key, refused_ms }) => {
+            Some(Record::Launching { attempt, since_ms, asked_ms, launch, host_key, key_stage, refused_ms }) => {
                 launches += 1;
-                let mut request = Request { attempt, since_ms, asked_ms, launch, host_key, journal };
+                let mut request = Request { attempt, since_ms, asked_ms, launch, host_key, key_stage, journal };
                 // The launch is under way until the owner of the instance is known.
                 let _under_way = pool.account.launching();
                 let outcome = match refused_ms {

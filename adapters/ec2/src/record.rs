@@ -24,6 +24,10 @@ pub(crate) enum Record {
         launch: Box<Launch>,
         /// The public host key of the instance.
         host_key: String,
+        /// The stage of `host_key` at the launch: `Bootstrap` if the first boot makes another one. Records of older versions lack it,
+        /// and their instances make none.
+        #[serde(default, skip_serializing_if = "KeyStage::is_last")]
+        key_stage: KeyStage,
         /// Time at which EC2 refused the request after a lost answer, milliseconds since the epoch. The request is not repeated; EC2's
         /// lists show its outcome.
         #[serde(default, skip_serializing_if = "Option::is_none")]

@@ -37,11 +37,6 @@ pub(crate) fn filled(stored: &str, host_key: &HostKey) -> String {
     stored.replacen(&place(HOST_KEY), &place(&host_key.private), 1)
 }
 
-/// Whether an instance with this text makes a host key of its own.
-pub(crate) fn has_first_contact(text: &str) -> bool {
-    text.contains(FIRST_CONTACT)
-}
-
 fn type_of(host_key: &HostKey) -> HostKeyType {
     HostKeyType::of(&host_key.public).unwrap_or_default()
 }
@@ -133,7 +128,6 @@ mod tests {
             format!("systemd-run --unit=wharfinger-first-contact /bin/sh {FIRST_CONTACT} ed25519 build closed")
         );
         assert_eq!(body["write_files"][0]["path"], FIRST_CONTACT);
-        assert!(has_first_contact(&text) && !has_first_contact("#cloud-config\n{}"));
         assert_eq!(run[3], "echo '\"}]' # no way out");
         let kept = stored(&config, &key, "ssh-ed25519 BBBB").unwrap();
         assert!(!kept.contains("secret") && kept.contains("ssh-ed25519 AAAA"), "{kept}");

@@ -78,6 +78,56 @@ async fn a_check_logs_in_as_holders_do_and_connect_tries_wrong_certificates() {
     assert_eq!(reached[0].result.as_ref().err().unwrap().reason, "LOGIN_REFUSED");
 }
 
+/// The rotation of `docs/login.md`: hosts with the old authority alone, with both, and with the new one alone.
+#[tokio::test(flavor = "multi_thread")]
+async fn n142_while_an_authority_is_replaced_a_check_says_which_hosts_trust_the_present_one() {
+    if support::skip("n142_while_an_authority_is_replaced_a_check_says_which_hosts_trust_the_present_one") {
+        return;
+    }
+    let keys = tempfile::tempdir().unwrap();
+    let next = keys.path().join("next");
+    support::make_key(&next, "ed25519");
+    let public = |path: &std::path::Path| {
+        let text = std::fs::read_to_string(path.with_extension("pub")).unwrap();
+        text.split_whitespace().take(2).collect::<Vec<_>>().join(" ")
+    };
+    // Step 1: the host is set up for both.
+    let farm = Farm::start(&format!("trusted = [{:?}]", public(&next))).await;
+    let (old, trusted) = (farm.path("ca"), farm.path("etc/ssh/wharfinger_farm_ca.pub"));
+    let both = std::fs::read_to_string(&trusted).unwrap();
+    let body = |path: &std::path::Path| public(path).split_whitespace().nth(1).unwrap().to_owned();
+    assert!(both.contains(&body(&old)) && both.contains(&body(&next)), "{both}");
+    // Step 2: the broker signs by the new key.
+    let mut config = farm.config.clone();
+    let authority = config.ca.as_mut().unwrap();
+    authority.key = Some(next.clone());
+    authority.trusted = vec![public(&old)];
+    let renewed = SshAdapter::new("farm".into(), config).unwrap();
+    let holder = farm.lease(0, 7).await;
+    let signed = |key: &std::path::Path| {
+        holder.sign(key, &["-n", "lse_7", "-V", "-1m:+1h"]);
+        holder.is_let_in(holder.user())
+    };
+    for (lines, by_old, by_new) in [(public(&old), true, false), (both, true, true), (public(&next), false, true)] {
+        std::fs::write(&trusted, format!("{lines}\n")).unwrap();
+        for (adapter, key, taken) in [(&farm.adapter, &old, by_old), (&renewed, &next, by_new)] {
+            let checked = adapter.check(&farm.resource).await;
+            let reached = adapter.reach().await.remove(0).result;
+            if taken {
+                assert_eq!(checked.unwrap(), Verdict::Healthy, "{lines}");
+                assert!(reached.is_ok(), "{lines}: {:?}", reached.err());
+            } else {
+                let failure = checked.unwrap_err();
+                assert_eq!((failure.blame, failure.reason), (Blame::Configuration, "LOGIN_REFUSED"), "{lines}");
+                assert!(failure.message.contains("does not trust the pool's authority"), "{failure}");
+                assert_eq!(reached.err().unwrap().reason, "LOGIN_REFUSED", "{lines}");
+            }
+            assert_eq!(signed(key), taken, "{lines}: {}", farm.sshd.log());
+        }
+    }
+    farm.end(&holder.work).await;
+}
+
 #[tokio::test(flavor = "multi_thread")]
 async fn a_host_that_begins_anew_lets_no_former_lease_in() {
     if support::skip("a_host_that_begins_anew_lets_no_former_lease_in") {

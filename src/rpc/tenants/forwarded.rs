@@ -127,6 +127,101 @@ async fn a_call_that_is_sealed_with_the_key_of_the_lead_before_is_tried_again_wi
     assert_eq!(ask().await, "Unauthenticated NO_CREDENTIALS");
 }
 
+/// A way to a server that opens when a test says so. Returns its address, the number of connections that it took, and its gate.
+async fn gated(to: std::net::SocketAddr) -> (Arc<str>, tokio::sync::watch::Receiver<usize>, CancellationToken) {
+    let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let address = format!("http://{}", listener.local_addr().unwrap()).into();
+    let (taken, seen) = tokio::sync::watch::channel(0);
+    let gate = CancellationToken::new();
+    let opened = gate.clone();
+    // Ends with the runtime of the test.
+    tokio::spawn(async move {
+        while let Ok((mut near, _)) = listener.accept().await {
+            taken.send_modify(|count| *count += 1);
+            let opened = opened.clone();
+            // Ends with its connections.
+            tokio::spawn(async move {
+                opened.cancelled().await;
+                let mut far = tokio::net::TcpStream::connect(to).await.unwrap();
+                let _ = tokio::io::copy_bidirectional(&mut near, &mut far).await;
+            });
+        }
+    });
+    (address, seen, gate)
+}
+
+/// Each server decides by what it knows when a call arrives there, and the leader cuts what waits.
+#[tokio::test]
+async fn n112_a_caller_that_is_revoked_while_its_call_is_forwarded_is_judged_where_the_call_arrives() {
+    const REVOKED: &str = "Unauthenticated TOKEN_UNKNOWN";
+    let (world, bearers) = world(1, 4, &[AGENT, Who::new("web", "stays", &[BuiltIn::Agent])]).await;
+    let there = world.leader.server.address;
+    // A follower that knows its callers by itself.
+    let own = Trust::tokens(world.known.clone()).unwrap();
+    let sources = AnswerSources { trust: own.clone(), ..AnswerSources::default() };
+    let server = serving_for(RpcLimits::default(), world.follows.handle.clone(), sources).await;
+    let follower = Server::over(server).await;
+    let without = |id: &str| -> Vec<_> { world.known.iter().filter(|token| *token.id != *id).cloned().collect() };
+    let ask = |by: usize, request_id: &str, wait: i64| {
+        let wait = (wait > 0).then_some(prost_types::Duration { seconds: wait, nanos: 0 });
+        let request = pb::LeaseRequest { wait, ..crate::rpc::tests::wanted(request_id) };
+        let (mut api, request) = (follower.lease.clone(), bearers[by].call(request));
+        async move { outcome(api.lease(request).await.map(drop)) }
+    };
+    let asked_for = async |request_id: &'static str| {
+        let found = world
+            .handle
+            .read(move |core, _| core.leases(None).filter(|lease| *lease.spec.request_id == *request_id).count());
+        found.await.unwrap()
+    };
+    for (request_id, revoke, expected) in [
+        ("nothing-happens", None, "OK"),
+        ("gone-at-the-follower", Some(&own), "OK"),
+        ("gone-at-the-leader", Some(&world.trust), REVOKED),
+    ] {
+        let (address, mut seen, gate) = gated(there).await;
+        let leader = engine::LeaderInfo { address, forwarding_key: KEY.into() };
+        world.follows.handle.leadership().follow(Some(leader));
+        let call = tokio::spawn(ask(0, request_id, 0));
+        seen.wait_for(|count| *count > 0).await.unwrap();
+        if let Some(trust) = revoke {
+            trust.set(Some(without("agent").into())).unwrap();
+        }
+        gate.cancel();
+        assert_eq!(call.await.unwrap(), expected, "{request_id}");
+        assert_eq!(asked_for(request_id).await, usize::from(expected == "OK"), "{request_id}");
+        if revoke.is_some() {
+            assert_eq!(ask(0, "the-next", 0).await, REVOKED, "{request_id}: the next call");
+        }
+        assert_eq!(asked_for("the-next").await, 0, "{request_id}");
+        assert_eq!(ask(1, "of-another", 0).await, "OK", "{request_id}: a caller that stays");
+        own.set(Some(world.known.clone().into())).unwrap();
+        world.trust.set(Some(world.known.clone().into())).unwrap();
+    }
+    // A call that waits at the leader ends there, and that of another goes on.
+    world.follows.handle.leadership().follow(leading_with(&world.leader.server, KEY));
+    assert_eq!(ask(1, "the-rest", 0).await, "OK");
+    let (gone, stays) = (tokio::spawn(ask(0, "waits", 300)), tokio::spawn(ask(1, "waits-on", 300)));
+    for request_id in ["waits", "waits-on"] {
+        while asked_for(request_id).await == 0 {
+            tokio::time::sleep(Duration::from_millis(5)).await;
+        }
+    }
+    world.trust.set(Some(without("agent").into())).unwrap();
+    assert_eq!(gone.await.unwrap(), "Unauthenticated REVOKED");
+    // A slot for each of the two that are in the queue.
+    for request_id in ["the-rest", "of-another"] {
+        let held = world.handle.read(move |core, _| {
+            let mut leases = core.leases(None);
+            leases.find(|lease| *lease.spec.request_id == *request_id).map(|lease| lease.id.to_string())
+        });
+        let lease_id = held.await.unwrap().unwrap();
+        let release = pb::ReleaseRequest { lease_id, ..Default::default() };
+        world.leader.lease.clone().release(bearers[1].call(release)).await.unwrap();
+    }
+    assert_eq!(stays.await.unwrap(), "OK");
+}
+
 /// A seal alone makes no server: a key that leaked is worth nothing without the certificate of one.
 #[cfg(feature = "cli")]
 #[tokio::test]

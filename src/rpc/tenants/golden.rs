@@ -11,11 +11,11 @@ use tokio_stream::StreamExt as _;
 use wharfinger_core::LeaseId;
 
 /// The call is granted.
-const OK: &str = "OK";
+pub(super) const OK: &str = "OK";
 /// The caller is not known.
 const WHO: &str = "Unauthenticated NO_CREDENTIALS";
 /// The lease is not there.
-const NO: &str = "NotFound UNKNOWN_LEASE";
+pub(super) const NO: &str = "NotFound UNKNOWN_LEASE";
 /// The roles do not allow the method.
 const MAY: &str = "PermissionDenied NOT_ALLOWED";
 /// The lease is in view, and another principal's.
@@ -32,7 +32,7 @@ const PLAIN: &str = "FailedPrecondition NO_CERTIFICATES";
 const AGENT: &[BuiltIn] = &[BuiltIn::Agent];
 
 /// Callers of a lease of `web`/`token:owner`. The first has no token.
-const CALLERS: [(&str, Option<Who>); 11] = [
+pub(super) const CALLERS: [(&str, Option<Who>); 11] = [
     ("none", None),
     ("other tenant", Some(Who::new("other", "stranger", AGENT))),
     ("other tenant's lead", Some(Who::new("other", "foreign-lead", &[BuiltIn::Agent, BuiltIn::Lead]))),
@@ -54,11 +54,11 @@ const CALLERS: [(&str, Option<Who>); 11] = [
 /// The verbs of an operator of some pools.
 const OPERATOR: &[&str] =
     &["get", "list", "watch", "explain", "timeline", "pool.get", "lease.break", "resource.*", "events"];
-const OWNER: usize = 4;
+pub(super) const OWNER: usize = 4;
 const ADMIN: usize = 7;
 
 /// A row: the method, and the outcome for each of [`CALLERS`], the same on the server that leads and on one that follows.
-type Row = (&'static str, [&'static str; 11]);
+pub(super) type Row = (&'static str, [&'static str; 11]);
 
 /// The resource is not there.
 const NONE: &str = "NotFound UNKNOWN_RESOURCE";
@@ -76,7 +76,7 @@ const KEEPS: [&str; 11] = [WHO, NO, NO, NO, OK, MAY, MAY, NOT, MAY, MAY, MAY];
 /// Methods of the caller to itself.
 const ITSELF: [&str; 11] = [WHO, OK, OK, OK, OK, OK, OK, OK, OK, OK, OK];
 
-const TABLE: [Row; 39] = [
+pub(super) const TABLE: [Row; 39] = [
     ("LeaseService/Lease", [WHO, OK, OK, OK, OK, MAY, MAY, OK, MAY, MAY, MAY]),
     ("LeaseService/Release", [WHO, NO, NO, NO, OK, MAY, OK, NOT, MAY, MAY, MAY]),
     ("LeaseService/Renew", KEEPS),
@@ -143,7 +143,7 @@ fn each_method_has_a_row() {
 
 /// Calls a method on a lease and on the resource that it is on.
 /// `session`: one of the lease's owner.
-async fn call(
+pub(super) async fn call(
     server: &Server,
     by: &Bearer,
     method: &str,
@@ -265,11 +265,11 @@ async fn opened(
 static REQUESTS: AtomicU64 = AtomicU64::new(0);
 
 /// An id that no other request has.
-fn fresh() -> String {
+pub(super) fn fresh() -> String {
     format!("request-{}", REQUESTS.fetch_add(1, Ordering::Relaxed))
 }
 
-async fn lease_of(world: &World, owner: &Bearer) -> pb::Lease {
+pub(super) async fn lease_of(world: &World, owner: &Bearer) -> pb::Lease {
     let wait = Some(prost_types::Duration { seconds: 60, nanos: 0 });
     let request = pb::LeaseRequest { request_id: fresh(), wait, ..wanted("owner") };
     let lease = world.leader.lease.clone().lease(owner.call(request)).await.unwrap().into_inner().lease.unwrap();

@@ -5,7 +5,7 @@ use crate::clock::now_ms;
 use crate::cloud::{LISTED_AFTER_MS, Launch};
 use crate::fake::Fault;
 use crate::provision;
-use crate::record::Record;
+use crate::record::{KeyStage, Record};
 use async_trait::async_trait;
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
@@ -183,6 +183,37 @@ async fn a_note_without_the_time_of_its_request_counts_from_the_start_of_the_pro
     }
     advance(Duration::from_secs(1)).await;
     world.adapter.destroy(&resource).await.unwrap();
+}
+
+/// The stage of the host key is a field of the stored request. The text of the user data, which holds settings, decides nothing.
+#[tokio::test(start_paused = true)]
+async fn a_stored_request_says_whether_its_instance_makes_a_key_of_its_own() {
+    let first = async |world: &World| {
+        let notes = Notes::default();
+        let host = world.launch("res_1", &notes).await.unwrap();
+        assert_eq!(host.key_stage, KeyStage::Bootstrap);
+        let first = notes.all.lock().unwrap()[0].clone();
+        serde_json::from_str::<serde_json::Value>(&first).unwrap()
+    };
+    let again = async |world: &mut World, stored: &serde_json::Value| {
+        world.restart();
+        world.launch("res_1", &Notes::from(stored.to_string())).await.unwrap().key_stage
+    };
+    // A request of an older version has no such field, and its settings may name any path.
+    let mut world = world(false);
+    let mut old = first(&world).await;
+    assert!(old["launch"]["user_data"].as_str().unwrap().contains("/var/lib/wharfinger/first-contact"));
+    assert_eq!(old.as_object_mut().unwrap().remove("key_stage"), Some("bootstrap".into()));
+    assert_eq!(again(&mut world, &old).await, KeyStage::Last);
+    // A later version may have its script elsewhere.
+    let mut world = self::world(false);
+    world.cloud.fault("RunInstances", Fault::Unheard);
+    let notes = Notes::default();
+    assert!(timeout(Duration::from_millis(100), world.launch("res_1", &notes)).await.is_err());
+    let mut later: serde_json::Value = serde_json::from_str(&notes.last().unwrap()).unwrap();
+    let text = later["launch"]["user_data"].as_str().unwrap().replace("first-contact", "elsewhere");
+    later["launch"]["user_data"] = text.into();
+    assert_eq!(again(&mut world, &later).await, KeyStage::Bootstrap);
 }
 
 /// The answer is lost, then the permission is missing, and the lists lag. There is one launch, and the lists show it.
