@@ -223,7 +223,7 @@ impl Endpoints {
 
     /// Carries a call whose messages are a stream, once: they cannot be sent again. A refusal leads the next one to another server.
     async fn carry_stream(self, mut request: Request<Body>) -> Result<Response<Body>, BoxError> {
-        let (at, mut channel, count) = self.shared.current(self.watches);
+        let (at, (mut channel, faults), count) = self.shared.current(self.watches);
         let trace = self.shared.options.traceparent.as_deref();
         if let Some(Ok(trace)) = trace.map(tonic::codegen::http::HeaderValue::from_str) {
             request.headers_mut().insert("traceparent", trace);
@@ -244,7 +244,7 @@ impl Endpoints {
             }
             Err(error) => {
                 self.shared.go_on(self.watches, at, count);
-                Err(error.into())
+                Err(faults.noted().map_or_else(|| error.into(), Into::into))
             }
         }
     }
