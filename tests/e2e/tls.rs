@@ -156,12 +156,13 @@ fn a_refused_certificate_ends_a_run_at_once_and_says_what_to_mend() {
     let output = own("7").output().unwrap();
     assert!(output.status.success(), "{}", text(&output));
     // Of several servers one that is away may take the call when it is back.
-    let mut several = as_caller(&server, "gone", &["ls"]);
-    several.env("WHARFINGER_SERVER", format!("{},https://127.0.0.1:1", server.address));
-    let output = several.output().unwrap();
-    assert_eq!(output.status.code(), Some(69), "{}", text(&output));
+    let away = "https://127.0.0.1:1";
+    for list in [format!("{},{away}", server.address), format!("{away},{}", server.address)] {
+        let output = as_caller(&server, "gone", &["ls"]).env("WHARFINGER_SERVER", &list).output().unwrap();
+        assert_eq!(output.status.code(), Some(69), "{list}: {}", text(&output));
+    }
     let mut several = as_caller(&server, "7", &["ls"]);
-    several.env("WHARFINGER_SERVER", format!("https://127.0.0.1:1,{}", server.address));
+    several.env("WHARFINGER_SERVER", format!("{away},{}", server.address));
     assert!(several.output().unwrap().status.success());
 }
 

@@ -271,6 +271,10 @@ fn a_reach_covers_what_is_less_and_nothing_else() {
     let (linux, both) = (some(&["linux-*"]).reach(Verb::Watch), some(&["linux-*", "mac"]).reach(Verb::Watch));
     assert!(both.covers(&linux) && !linux.covers(&both));
     assert!(linux.covers(&reach(&[])) && !linux.covers(&reach(&[BuiltIn::Admin])));
+    // Of own leases all are reached, and the pools differ all the same.
+    let own = |pools: &[&str]| with_rules(vec![rule(&[Verb::Watch], pools, RuleScope::Own, Limits::default())]);
+    let (linux, both) = (own(&["linux-*"]).reach(Verb::Watch), own(&["linux-*", "mac"]).reach(Verb::Watch));
+    assert!(both.covers(&linux) && !linux.covers(&both));
 }
 
 #[test]
@@ -294,5 +298,25 @@ fn a_rule_covers_another_with_less_of_each_part() {
         (rule(&verbs, &["linux-*"], RuleScope::Own, Limits { labels: BTreeMap::new(), ..limited() }), false),
     ] {
         assert_eq!(wide.covers(&narrow), covered, "{narrow:?}");
+    }
+    let of = |taint| Limits { taint, ..Limits::default() };
+    for (taint, covered) in
+        [(Some(Taint::Never), true), (Some(Taint::Copy), true), (Some(Taint::Host), false), (None, false)]
+    {
+        assert_eq!(of(Some(Taint::Copy)).covers(&of(taint)), covered, "{taint:?}");
+    }
+}
+
+/// Own leases are read in all pools. A certificate opens a host, so the pool of the rule counts for it.
+#[test]
+fn an_own_lease_is_opened_in_the_pools_of_the_rule_alone() {
+    let roles = with_rules(vec![rule(&[Verb::Get, Verb::Login], &["linux-*"], RuleScope::Own, Limits::default())]);
+    for (verb, pool, reached) in [
+        (Verb::Get, "mac", true),
+        (Verb::Login, "mac", false),
+        (Verb::Get, "linux-1", true),
+        (Verb::Login, "linux-1", true),
+    ] {
+        assert_eq!(roles.reach(verb).has(Whose::Own, Some(pool)), reached, "{verb} {pool}");
     }
 }

@@ -255,6 +255,31 @@ fn a_user_of_this_machine_is_known_by_the_kernel_and_others_are_not() {
     assert_eq!(trust.identify(user(1000, 100), &headers(&[("authorization", &bad)])), Err(AuthError::Unknown));
 }
 
+/// A grant that moves a name to another tenant makes another caller of it.
+#[tokio::test]
+async fn a_call_that_goes_on_ends_when_its_name_is_granted_to_another_tenant() {
+    let callers = |tenant: &str| Callers {
+        certificates: vec![CertificateGrant {
+            uri: Pattern::parse("spiffe://farm/agents/").unwrap(),
+            tenant: tenant.into(),
+            roles: Roles::of(&[BuiltIn::Agent]),
+        }],
+        unix: vec![unix_grant(UnixName::User(1000), tenant, &[BuiltIn::Agent])],
+        ..Callers::default()
+    };
+    for origin in [certified("spiffe://farm/agents/7"), user(1000, 100)] {
+        let trust = Trust::everyone();
+        trust.set(Some(callers("web"))).unwrap();
+        let who = trust.identify(origin, &HeaderMap::new()).unwrap();
+        let mut ended = Box::pin(trust.ended(&who, |_| true));
+        trust.set(Some(callers("web"))).unwrap();
+        assert!(tokio::time::timeout(Duration::from_millis(20), &mut ended).await.is_err(), "the same grant");
+        trust.set(Some(callers("other"))).unwrap();
+        let ended = tokio::time::timeout(Duration::from_secs(60), ended).await;
+        assert_eq!(ended.expect("it ends"), AuthError::Revoked);
+    }
+}
+
 #[tokio::test]
 async fn a_call_that_goes_on_ends_with_the_line_of_its_user() {
     let line = |name| Callers { unix: vec![unix_grant(name, "web", &[BuiltIn::Agent])], ..Callers::default() };
