@@ -70,6 +70,17 @@ impl Network {
         u128::MAX.checked_shl(128 - self.bits).unwrap_or(0)
     }
 
+    /// Whether an address is in it.
+    pub(crate) fn holds(self, address: IpAddr) -> bool {
+        self.has(mapped(address))
+    }
+
+    /// Whether it has a great part of all addresses: less than 8 bits of IPv4 in common, or less than 16 of IPv6.
+    pub(crate) fn is_wide(self) -> bool {
+        let mapped = Ipv6Addr::from_bits(self.first).to_ipv4_mapped().is_some();
+        self.bits < if mapped && self.bits >= 96 { 104 } else { 16 }
+    }
+
     fn has(self, address: u128) -> bool {
         address & self.mask() == self.first
     }

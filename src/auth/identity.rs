@@ -35,6 +35,11 @@ pub enum Proof {
         /// The group's number.
         gid: u32,
     },
+    /// A header of a proxy before the operator's page.
+    Proxy {
+        /// The name in it.
+        user: Arc<str>,
+    },
     /// A token of an issuer.
     Jwt {
         /// The name of the issuer.
@@ -64,6 +69,7 @@ impl Proof {
             // No URI has this sign (spiffe.rs).
             Proof::Certificate { uri, serial } => format!("x509:{uri}#{serial}"),
             Proof::Unix { uid, gid } => format!("unix:{uid}:{gid}"),
+            Proof::Proxy { user } => format!("proxy:{user}"),
             Proof::Jwt { issuer, digest, .. } => format!("jwt:{issuer}#{digest}"),
         }
     }
@@ -81,9 +87,12 @@ impl Proof {
     fn forwarded(&self) -> String {
         match self {
             Proof::Jwt { claims, .. } => format!("{}?{}", self.text(), claims.encode()),
-            Proof::None | Proof::Local | Proof::Token { .. } | Proof::Certificate { .. } | Proof::Unix { .. } => {
-                self.text()
-            }
+            Proof::None
+            | Proof::Local
+            | Proof::Token { .. }
+            | Proof::Certificate { .. }
+            | Proof::Unix { .. }
+            | Proof::Proxy { .. } => self.text(),
         }
     }
 
@@ -108,7 +117,9 @@ impl Proof {
                     let claims = Arc::new(Attributes::decode(claims)?);
                     Some(Proof::Jwt { issuer: issuer.into(), digest: digest.into(), claims, key: None })
                 };
-                rest("token:").map(Proof::token).or_else(|| rest("x509:").map(certificate)).or_else(unix).or_else(jwt)
+                let proxied = || rest("proxy:").map(|user| Proof::Proxy { user });
+                let token = rest("token:").map(Proof::token);
+                token.or_else(|| rest("x509:").map(certificate)).or_else(unix).or_else(jwt).or_else(proxied)
             }
         }
     }
@@ -284,7 +295,9 @@ mod tests {
         let user = Passed { principal: "unix:1000".into(), proof: Proof::Unix { uid: 1000, gid: 7 }, ..passed() };
         let (none, certificate) =
             (Passed { proof: Proof::None, ..passed() }, Passed { proof: certificate, ..passed() });
-        for passed in [passed(), plain, none, certificate, older, user] {
+        let person = Proof::Proxy { user: "ann@example.org#?:".into() };
+        let person = Passed { principal: "proxy:ann@example.org#?:".into(), proof: person, ..passed() };
+        for passed in [passed(), plain, none, certificate, older, user, person] {
             let text = passed.encode().unwrap();
             assert_eq!(Passed::decode(&text), Some(passed));
             let upper = text.to_uppercase();

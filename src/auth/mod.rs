@@ -6,6 +6,7 @@
 //! * `token`: static tokens.
 //! * `jwt`: tokens of issuers, such as CI products.
 //! * `unix`: users of this machine, by the Unix socket.
+//! * `proxy`: people whom a proxy before the operator's page names.
 //! * `access`: the verb that each method needs.
 //! * `audit`: what the audit trail keeps of a caller.
 //! * `address`: limits of each address, before it is known who calls (ADR 63).
@@ -17,6 +18,7 @@ mod built_in;
 mod identity;
 mod jwt;
 mod limits;
+mod proxy;
 mod role;
 mod token;
 mod trust;
@@ -31,6 +33,8 @@ pub use identity::{Identity, Proof};
 pub(crate) use identity::{Passed, hex, unhex};
 pub(crate) use limits::{Beyond, Ending, Wanted, WantedClaim};
 pub use limits::{Limits, Taint};
+pub use proxy::ProxyGrant;
+pub(crate) use proxy::is_name as is_proxied_name;
 pub(crate) use role::{Allowed, Reach};
 pub use role::{Refusal, Role, Roles, Rule, RuleScope, Whose};
 pub use token::{NewToken, StaticToken, TokenError};

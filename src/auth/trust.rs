@@ -1,6 +1,7 @@
 //! The callers that this server knows.
 
 use super::jwt;
+use super::proxy::{self, ProxyGrant};
 use super::token::{StaticToken, TokenError, id_of};
 use super::unix::{self, UnixGrant, UnixPeer};
 use super::{BuiltIn, Identity, Passed, Proof, RoleTable, Roles};
@@ -41,6 +42,8 @@ pub struct Callers {
     pub certificates: Vec<CertificateGrant>,
     /// Callers by the Unix socket. The first that has the user or its group counts.
     pub unix: Vec<UnixGrant>,
+    /// People whom a proxy before the operator's page names. The first that has the name counts.
+    pub proxied: Vec<ProxyGrant>,
     /// Callers with a token of one of these issuers.
     pub issuers: Vec<IssuerSettings>,
     /// The roles that grants of issuers name.
@@ -89,6 +92,11 @@ impl Callers {
             tenant: &one.tenant,
             roles: one.roles.clone(),
         });
+        let people = self.proxied.iter().map(|one| Grant {
+            caller: proxy::principal(&one.user).to_string(),
+            tenant: &one.tenant,
+            roles: one.roles.clone(),
+        });
         let jobs = self.issuers.iter().flat_map(|issuer| {
             issuer.grants.iter().map(|grant| Grant {
                 caller: format!("jwt:{}/*", issuer.name),
@@ -96,7 +104,7 @@ impl Callers {
                 roles: jwt::roles(&self.table, &grant.roles),
             })
         });
-        tokens.chain(certificates).chain(users).chain(jobs).collect()
+        tokens.chain(certificates).chain(users).chain(people).chain(jobs).collect()
     }
 }
 
@@ -117,6 +125,8 @@ pub(crate) struct Origin {
     pub(crate) leaf: Option<Arc<Leaf>>,
     /// The process at the other end of the Unix socket.
     pub(crate) unix: Option<UnixPeer>,
+    /// The person whom the proxy at the other end names. The port has seen that it is the proxy.
+    pub(crate) proxied: Option<Arc<str>>,
 }
 
 impl Origin {
@@ -150,6 +160,7 @@ enum Known {
         tokens: BTreeMap<Arc<str>, StaticToken>,
         certificates: Vec<CertificateGrant>,
         unix: Vec<UnixGrant>,
+        proxied: Vec<ProxyGrant>,
         issuers: Verifier,
         table: RoleTable,
     },
@@ -242,7 +253,7 @@ impl Trust {
     pub fn set(&self, callers: Option<Callers>) -> Result<(), TokenError> {
         let known = match callers {
             None => Known::Everyone,
-            Some(Callers { tokens, certificates, unix, issuers, table }) => {
+            Some(Callers { tokens, certificates, unix, proxied, issuers, table }) => {
                 let mut known = BTreeMap::new();
                 for token in tokens {
                     token.check()?;
@@ -256,7 +267,8 @@ impl Trust {
                     Known::Listed { issuers, .. } => Some(issuers),
                     Known::Everyone => None,
                 };
-                Known::Listed { tokens: known, certificates, unix, issuers: Verifier::new(issuers, before), table }
+                let issuers = Verifier::new(issuers, before);
+                Known::Listed { tokens: known, certificates, unix, proxied, issuers, table }
             }
         };
         self.0.send_replace(Arc::new(known));
@@ -290,6 +302,9 @@ impl Trust {
                 (Known::Listed { unix, .. }, Proof::Unix { uid, gid }) => unix::grant(unix, *uid, *gid)
                     .filter(|grant| grant.tenant == identity.tenant)
                     .map(|grant| (grant.roles.clone(), identity.expires)),
+                (Known::Listed { proxied, .. }, Proof::Proxy { user }) => proxy::grant(proxied, user)
+                    .filter(|grant| grant.tenant == identity.tenant)
+                    .map(|grant| (grant.roles.clone(), identity.expires)),
                 (Known::Listed { issuers, table, .. }, Proof::Jwt { issuer, claims, .. }) => {
                     jwt::roles_now(issuers, table, identity, issuer, claims).map(|roles| (roles, identity.expires))
                 }
@@ -298,7 +313,7 @@ impl Trust {
                     Some((Roles::of(&[BuiltIn::Admin]), identity.expires))
                 }
                 (Known::Listed { .. }, Proof::Local | Proof::None)
-                | (Known::Everyone, Proof::Token { .. } | Proof::Jwt { .. }) => None,
+                | (Known::Everyone, Proof::Token { .. } | Proof::Jwt { .. } | Proof::Proxy { .. }) => None,
             };
             let Some((roles, expires)) = known else { return AuthError::Revoked };
             if roles != identity.roles && !allowed(&roles) {
@@ -329,9 +344,9 @@ impl Trust {
 
     /// The caller of a call that came by this connection with these headers.
     pub(crate) fn identify(&self, origin: impl Into<Origin>, headers: &HeaderMap) -> Result<Identity, AuthError> {
-        let Origin { address: peer, tls, leaf, unix } = origin.into();
+        let Origin { address: peer, tls, leaf, unix, proxied } = origin.into();
         let known = self.known();
-        let (tokens, certificates, users, issuers, table) = match (&*known, &leaf) {
+        let (tokens, certificates, users, people, issuers, table) = match (&*known, &leaf) {
             (Known::Everyone, _) if let Some(user) = &unix => return Ok(user.sole()),
             (Known::Everyone, Some(leaf)) => {
                 let uri = leaf.uri.as_str();
@@ -340,13 +355,18 @@ impl Trust {
             }
             (Known::Everyone, None) if is_local(peer) => return Ok(sole(Identity::LOCAL, Proof::Local, peer)),
             (Known::Everyone, None) => return Ok(sole(Identity::ANONYMOUS, Proof::None, peer)),
-            (Known::Listed { tokens, certificates, unix, issuers, table }, _) => {
-                (tokens, certificates, unix, issuers, table)
+            (Known::Listed { tokens, certificates, unix, proxied, issuers, table }, _) => {
+                (tokens, certificates, unix, proxied, issuers, table)
             }
         };
         let shown = unix.map(|user| user.shown()).or_else(|| peer.map(|peer| peer.to_string().into()));
         // A token names its caller, whatever certificate the connection has. A bad token is not made good by one.
         let text = match (bearer(headers), &leaf) {
+            // A proxy that has a certificate speaks for a person, and not for itself.
+            (Err(AuthError::NoCredentials), _) if let Some(user) = &proxied => {
+                let grant = proxy::grant(people, user).ok_or(AuthError::Unknown)?;
+                return Ok(grant.identity(user, shown, None));
+            }
             (Err(AuthError::NoCredentials), Some(leaf)) => {
                 let grant = grant(certificates, leaf.uri.as_str()).ok_or(AuthError::Unknown)?;
                 let proof = shown_by(leaf.uri.as_str(), &leaf.serial);
@@ -390,6 +410,10 @@ impl Trust {
             (Known::Listed { unix, .. }, Proof::Unix { uid, gid }) if *passed.principal == *unix::principal(uid) => {
                 let grant = unix::grant(unix, uid, gid).ok_or(AuthError::NoCredentials)?;
                 Ok(grant.identity(uid, gid, passed.peer, via))
+            }
+            (Known::Listed { proxied, .. }, Proof::Proxy { user }) if *passed.principal == *proxy::principal(&user) => {
+                let grant = proxy::grant(proxied, &user).ok_or(AuthError::Unknown)?;
+                Ok(grant.identity(&user, passed.peer, via))
             }
             (Known::Listed { tokens, .. }, Proof::Token { id, .. }) if *passed.principal == *principal_of(&id) => {
                 of(tokens.get(&id).ok_or(AuthError::Unknown)?, None, (passed.peer, via))

@@ -4,7 +4,7 @@ use super::error::Failure;
 use super::exit::Exit;
 use crate::config::{Loaded, Page, Server, Tls, UnixSocket};
 use crate::engine::Handle;
-use crate::http::page::PageSettings;
+use crate::http::page::{PageSettings, PageSockets, ProxySettings};
 use crate::rpc::{AnswerSources, Inside, Peers, Port, RpcLimits, ServeError};
 use crate::socket::SocketFile;
 use crate::telemetry::metrics::Metrics;
@@ -31,9 +31,18 @@ pub(super) struct Bound {
     unix: Option<(UnixListener, SocketFile)>,
     /// For meters and probes.
     http: Option<TcpListener>,
-    page: Option<(TcpListener, PageSettings)>,
+    page: Option<BoundPage>,
     /// For Jenkins' remote locks.
     jenkins: Option<TcpListener>,
+}
+
+/// The sockets of the page.
+struct BoundPage {
+    tcp: TcpListener,
+    /// Of the proxy before it.
+    unix: Option<(UnixListener, SocketFile)>,
+    tls: Option<Tls>,
+    settings: PageSettings,
 }
 
 impl From<TcpListener> for Bound {
@@ -55,7 +64,7 @@ pub(super) async fn bind(loaded: &Loaded) -> Result<Bound, Failure> {
         None => None,
     };
     let page = match &loaded.page {
-        Some(page) => Some((bind_port(page.listen).await?, settings(page))),
+        Some(page) => Some(bind_page(page).await?),
         None => None,
     };
     let jenkins = match loaded.jenkins {
@@ -65,9 +74,16 @@ pub(super) async fn bind(loaded: &Loaded) -> Result<Bound, Failure> {
     Ok(Bound { tcp, unix, http, page, jenkins })
 }
 
-/// The settings of the page.
-fn settings(page: &Page) -> PageSettings {
-    PageSettings { names: page.names.clone(), secure: page.is_secure() }
+async fn bind_page(page: &Page) -> Result<BoundPage, Failure> {
+    let tcp = bind_port(page.listen).await?;
+    let unix = match page.proxy.as_ref().and_then(|proxy| proxy.socket.as_ref()) {
+        Some(socket) => Some(bind_socket(socket).await?),
+        None => None,
+    };
+    let proxy = page.proxy.as_ref();
+    let proxy = proxy.map(|proxy| ProxySettings { header: proxy.header.clone(), from: proxy.from.clone() });
+    let settings = PageSettings { names: page.names.clone(), secure: page.is_secure(), proxy };
+    Ok(BoundPage { tcp, unix, tls: page.tls.clone(), settings })
 }
 
 async fn bind_socket(socket: &UnixSocket) -> Result<(UnixListener, SocketFile), Failure> {
@@ -103,6 +119,7 @@ pub(super) struct Serving {
     task: JoinHandle<Result<(), ServeError>>,
     stop: CancellationToken,
     tls: Option<Arc<ServerTls>>,
+    page_tls: Option<Arc<ServerTls>>,
     /// Removed with the services.
     _socket: Option<SocketFile>,
 }
@@ -118,7 +135,7 @@ impl Serving {
         metrics: &Metrics,
     ) -> Result<Self, Failure> {
         let (stop, listener) = (CancellationToken::new(), bound.tcp);
-        let tls = server.tls.as_ref().map(|tls| secure(tls, &stop)).transpose()?;
+        let tls = server.tls.as_ref().map(|tls| secure(tls, "[server.tls]", &stop)).transpose()?;
         if let Ok(address) = listener.local_addr()
             && !address.ip().is_loopback()
         {
@@ -156,12 +173,18 @@ impl Serving {
                 }
             });
         }
-        if let Some((page, settings)) = bound.page {
+        let mut page_tls = None;
+        if let Some(BoundPage { tcp, unix, tls, settings }) = bound.page {
             let inside = Inside::new(handle.clone(), &limits, sources.clone(), peers.clone(), stop.clone());
+            page_tls = tls.as_ref().map(|tls| secure(tls, "[page.tls]", &stop)).transpose()?;
+            let (unix, file) = unix.unzip();
+            let sockets = PageSockets { tcp, tls: page_tls.clone(), unix };
             let stop = stop.clone();
             // Ends with `stop`.
             tokio::spawn(async move {
-                if let Err(error) = crate::http::page::serve(page, inside, settings, stop).await {
+                // Removed with the page.
+                let _file = file;
+                if let Err(error) = crate::http::page::serve(sockets, inside, settings, stop).await {
                     tracing::error!(%error, "the operator's page is not served any more");
                 }
             });
@@ -177,13 +200,19 @@ impl Serving {
             });
         }
         let task = tokio::spawn(crate::rpc::serve(port, handle, limits, sources, stop.clone()));
-        Ok(Serving { task, stop, tls, _socket: socket })
+        Ok(Serving { task, stop, tls, page_tls, _socket: socket })
     }
 
     /// Takes over other certificates. Those that cannot be used leave the ones before.
-    pub(super) fn change_tls(&self, server: &Server) -> Result<(), Failure> {
-        let (Some(own), Some(new)) = (&self.tls, &server.tls) else { return Ok(()) };
-        own.change(new.files.clone(), crate::clock::wall()).map_err(|problem| unusable(&problem))
+    pub(super) fn change_tls(&self, server: &Server, page: Option<&Page>) -> Result<(), Failure> {
+        let of_page = page.and_then(|page| page.tls.as_ref());
+        for (table, own, new) in
+            [("[server.tls]", &self.tls, server.tls.as_ref()), ("[page.tls]", &self.page_tls, of_page)]
+        {
+            let (Some(own), Some(new)) = (own, new) else { continue };
+            own.change(new.files.clone(), crate::clock::wall()).map_err(|problem| unusable(table, &problem))?;
+        }
+        Ok(())
     }
 
     /// Waits until it ends, which it should not, and says why it did.
@@ -216,16 +245,16 @@ impl Serving {
 }
 
 /// The certificates of the port. A task reads them again until the server stops.
-fn secure(tls: &Tls, stop: &CancellationToken) -> Result<Arc<ServerTls>, Failure> {
-    let own = ServerTls::load(tls.files.clone(), crate::clock::wall()).map_err(|problem| unusable(&problem))?;
+fn secure(tls: &Tls, table: &str, stop: &CancellationToken) -> Result<Arc<ServerTls>, Failure> {
+    let own = ServerTls::load(tls.files.clone(), crate::clock::wall()).map_err(|problem| unusable(table, &problem))?;
     let own = Arc::new(own);
     // Ends with `stop`.
     tokio::spawn(renew(own.clone(), tls.reload_every, stop.clone()));
     Ok(own)
 }
 
-fn unusable(problem: &TlsProblem) -> Failure {
-    Failure::new(Exit::Config, format!("[server.tls] {problem}"))
+fn unusable(table: &str, problem: &TlsProblem) -> Failure {
+    Failure::new(Exit::Config, format!("{table} {problem}"))
 }
 
 /// Reads the files again and again. Each problem is reported once, and the end of the certificate each day before it comes.

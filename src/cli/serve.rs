@@ -472,7 +472,7 @@ impl Running {
             made.insert(pool.clone(), Made { config: config.clone(), adapter });
         }
         take_traits(&mut loaded.pools, |pool| made.get(pool).or_else(|| self.made.get(pool)));
-        self.serving.change_tls(&loaded.server)?;
+        self.serving.change_tls(&loaded.server, loaded.page.as_ref())?;
         // The adapter of a pool that left the configuration stays: it drains the rest of the pool.
         let (adapters, notices, handle) = (self.adapters.clone(), self.notices.clone(), self.handle.clone());
         let (credentials, configs) = (self.parts.credentials.clone(), loaded.adapters.clone());

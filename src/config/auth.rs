@@ -1,7 +1,8 @@
-//! `[[auth.token]]` and `[[auth.certificate]]`: the callers that the server knows. `unix.rs` has `[[auth.unix]]`, `issuer.rs` `[[auth.issuer]]`.
+//! `[[auth.token]]` and `[[auth.certificate]]`: the callers that the server knows. `unix.rs` has `[[auth.unix]]`, `page_proxy.rs` `[[auth.proxy]]`, `issuer.rs` `[[auth.issuer]]`.
 
 use super::issuer::{self, IssuersSection};
 use super::issuer_check;
+use super::page_proxy::{self, GrantSection};
 use super::problem::{Problems, Span};
 use super::reader::Reader;
 use super::role;
@@ -22,7 +23,19 @@ pub(crate) struct AuthSection {
     tokens: Vec<TokenSection>,
     certificates: Vec<CertificateSection>,
     unix: Vec<UnixSection>,
+    proxied: Vec<GrantSection>,
     issuers: IssuersSection,
+}
+
+/// The ways by which callers may come, beside tokens.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Ways {
+    /// Clients are asked for certificates.
+    pub(crate) certificates: bool,
+    /// The server has a Unix socket.
+    pub(crate) socket: bool,
+    /// The page has a proxy that names people.
+    pub(crate) proxy: bool,
 }
 
 /// One `[[auth.certificate]]` as read.
@@ -56,6 +69,11 @@ impl AuthSection {
     /// Whether the file has the table.
     pub(crate) fn is_there(&self) -> bool {
         self.span.is_some()
+    }
+
+    /// Whether people have roles whom a proxy names.
+    pub(crate) fn has_proxied(&self) -> bool {
+        !self.proxied.is_empty()
     }
 
     /// The tenants of its callers.
@@ -92,23 +110,25 @@ pub(crate) fn read(reader: &mut Reader<'_>, problems: &mut Problems) -> AuthSect
     for unix in auth.tables("unix", "[[auth.unix]]", problems) {
         section.unix.push(unix::read_grant(unix, problems));
     }
+    for person in auth.tables("proxy", "[[auth.proxy]]", problems) {
+        section.proxied.push(page_proxy::read_grant(person, problems));
+    }
     section.issuers = issuer::read(&mut auth, problems);
     auth.finish(problems);
     section
 }
 
-/// Checks the table. `None`: there is none, or it has mistakes, which are noted. `asks`: clients are asked for certificates. `listens`: the
-/// server has a Unix socket.
+/// Checks the table. `None`: there is none, or it has mistakes, which are noted.
 pub(crate) fn check(
     section: &AuthSection,
-    (asks, listens): (bool, bool),
+    ways: Ways,
     folder: &Path,
     table: &RoleTable,
     problems: &mut Problems,
 ) -> Option<Callers> {
     let span = section.span.clone()?;
     let before = problems.len();
-    let others = section.unix.is_empty() && section.issuers.issuers.is_empty();
+    let others = section.unix.is_empty() && section.issuers.issuers.is_empty() && section.proxied.is_empty();
     if section.tokens.is_empty() && section.certificates.is_empty() && others {
         problems.add(
             span,
@@ -116,9 +136,14 @@ pub(crate) fn check(
             "make a token with `wharfinger token new ID`, or take [auth] out",
         );
     }
-    let certificates =
-        section.certificates.iter().filter_map(|one| check_certificate(one, asks, table, problems)).collect();
-    let unix = section.unix.iter().filter_map(|one| unix::check_grant(one, listens, table, problems)).collect();
+    let certificates = section
+        .certificates
+        .iter()
+        .filter_map(|one| check_certificate(one, ways.certificates, table, problems))
+        .collect();
+    let unix = section.unix.iter().filter_map(|one| unix::check_grant(one, ways.socket, table, problems)).collect();
+    let proxied = section.proxied.iter();
+    let proxied = proxied.filter_map(|one| page_proxy::check_grant(one, ways.proxy, table, problems)).collect();
     let issuers = issuer_check::check(&section.issuers, folder, table, problems);
     let mut seen: BTreeMap<&str, &Spanned<String>> = BTreeMap::new();
     let mut tokens = Vec::new();
@@ -133,7 +158,7 @@ pub(crate) fn check(
         }
         tokens.extend(check_token(token, table, problems));
     }
-    (problems.len() == before).then(|| Callers { tokens, certificates, unix, issuers, table: table.clone() })
+    (problems.len() == before).then(|| Callers { tokens, certificates, unix, proxied, issuers, table: table.clone() })
 }
 
 fn check_certificate(

@@ -1,7 +1,7 @@
 //! Checks of values against each other: equal names, references to nothing, numbers that contradict each other.
 
 use super::audit;
-use super::auth;
+use super::auth::{self, Ways};
 use super::cluster::{self, Cluster};
 use super::duration;
 use super::hook;
@@ -32,7 +32,7 @@ use toml::Spanned;
 use wharfinger_adapter::settings::{closest, disabled_reason_fault, is_name};
 use wharfinger_core::{Millis, Tenants};
 use wharfinger_host::containment::{Containment, Limits};
-use wharfinger_tls::ClientAuth;
+use wharfinger_tls::{ClientAuth, Protocol};
 
 /// The default address of the API.
 pub(crate) const LISTEN: &str = "127.0.0.1:7411";
@@ -69,9 +69,10 @@ pub(crate) struct Checked {
 /// Checks the whole file.
 pub(crate) fn check(file: &File<'_>, folder: &Path, problems: &mut Problems) -> Checked {
     let store = store::check(&file.store, folder, problems);
-    let tls = tls::check(&file.tls, folder, problems);
+    let tls = tls::check(&file.tls, Protocol::Http2, folder, problems);
     // A table with mistakes is a mistake of its own.
     let asks = file.tls.is_there() && tls.as_ref().is_none_or(|tls| tls.files.client_auth != ClientAuth::None);
+    let asks = asks || file.page.tls.asks();
     let roles = role::check(&file.roles, &file.pools, problems);
     let keep_events = file.limits.events.as_ref().map_or(KEEP_EVENTS, |time| *time.get_ref());
     let mut checked = Checked {
@@ -80,7 +81,13 @@ pub(crate) fn check(file: &File<'_>, folder: &Path, problems: &mut Problems) -> 
         tls,
         per_address: per_address::check(&file.per_address, problems),
         unix: unix::check_socket(&file.unix, file.auth.is_there(), folder, problems),
-        auth: auth::check(&file.auth, (asks, file.unix.is_there()), folder, &roles, problems),
+        auth: auth::check(
+            &file.auth,
+            Ways { certificates: asks, socket: file.unix.is_there(), proxy: file.page.proxy.is_there() },
+            folder,
+            &roles,
+            problems,
+        ),
         roles,
         metrics: file.metrics.as_ref().and_then(|listen| address(listen, METRICS, problems)),
         log: log::check(&file.log, problems),
@@ -98,7 +105,8 @@ pub(crate) fn check(file: &File<'_>, folder: &Path, problems: &mut Problems) -> 
         allow_remote: file.allow_remote.as_ref().is_some_and(|allow| *allow.get_ref()),
         taken: &[("[server]", checked.listen), ("[metrics]", checked.metrics)],
     };
-    checked.page = page::check(&file.page, &around, problems);
+    let beside = (checked.unix.as_ref(), file.auth.has_proxied());
+    checked.page = page::check(&file.page, &around, beside, folder, problems);
     let listen = checked.page.as_ref().map(|page| page.listen);
     let taken = [around.taken[0], around.taken[1], ("[page]", listen)];
     checked.jenkins = jenkins::check(&file.jenkins, &page::Around { taken: &taken, ..around }, problems);

@@ -7,7 +7,7 @@ use std::net::SocketAddr;
 use toml::Spanned;
 
 /// The port of the remote locks.
-const PORT: Port = Port { table: "[jenkins]", what: "the port", default: "127.0.0.1:7413" };
+const PORT: Port = Port { table: "[jenkins]", what: "the port", default: "127.0.0.1:7413", known: false };
 
 /// `[jenkins]` as read.
 #[derive(Debug, Default)]

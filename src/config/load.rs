@@ -89,7 +89,7 @@ fn read_file<'a>(reader: &mut Reader<'a>, problems: &mut Problems) -> File<'a> {
     file.allow_remote = server.flag("allow_remote", problems);
     file.stop_grace = server.duration("stop_grace", Millis::ZERO..=Millis::secs(600), problems);
     file.unix = unix::read_socket(&mut server, problems);
-    file.tls = tls::read(&mut server, problems);
+    file.tls = tls::read(&mut server, &tls::OF_SERVER, problems);
     file.per_address = per_address::read(&mut server, problems);
     server.finish(problems);
     file.store = store::read(reader, problems);

@@ -1,10 +1,15 @@
-//! `[page]`: the port of the operator's page, and the names by which people reach it.
+//! `[page]`: the port of the operator's page, and the names by which people reach it. `page_proxy.rs` has `[page.proxy]`.
 
 use super::check::address;
+use super::page_proxy::{self, Beside, PageProxy, ProxySection};
 use super::problem::{Problems, Span};
 use super::reader::Reader;
+use super::tls::{self, Tls, TlsSection};
+use crate::socket::UnixSocket;
 use std::net::{IpAddr, SocketAddr};
+use std::path::Path;
 use toml::Spanned;
+use wharfinger_tls::{ClientAuth, Protocol};
 
 /// The default address of the page.
 pub(crate) const LISTEN: &str = "127.0.0.1:7412";
@@ -18,16 +23,20 @@ pub struct Page {
     pub url: Option<String>,
     /// The host names by which it may be called, beside `localhost`. IP addresses need no entry.
     pub names: Vec<String>,
+    /// Its certificates. `None`: it has no TLS.
+    pub tls: Option<Tls>,
+    /// The proxy before it that names people.
+    pub proxy: Option<PageProxy>,
 }
 
 impl Page {
-    /// Whether people reach it by https, through a proxy.
+    /// Whether people reach it by https.
     pub fn is_secure(&self) -> bool {
-        self.url.as_ref().is_some_and(|url| url.starts_with("https://"))
+        self.tls.is_some() || self.url.as_ref().is_some_and(|url| url.starts_with("https://"))
     }
 }
 
-/// A port for HTTP without TLS.
+/// A port for HTTP.
 pub(crate) struct Port {
     /// The table of the file.
     pub(crate) table: &'static str,
@@ -35,6 +44,8 @@ pub(crate) struct Port {
     pub(crate) what: &'static str,
     /// The default address.
     pub(crate) default: &'static str,
+    /// Whether it has TLS, and knows its callers.
+    pub(crate) known: bool,
 }
 
 impl Port {
@@ -46,13 +57,13 @@ impl Port {
         around: &Around<'_>,
         problems: &mut Problems,
     ) -> Option<SocketAddr> {
-        let Port { table, what, default } = self;
+        let Port { table, what, default, known } = self;
         let at = listen.map_or(span, Spanned::span);
         let listen = match listen {
             Some(listen) => address(listen, default, problems),
             None => default.parse().ok(),
         };
-        if let Some(listen) = listen.filter(|listen| !listen.ip().is_loopback() && !around.allow_remote) {
+        if let Some(listen) = listen.filter(|listen| !listen.ip().is_loopback() && !around.allow_remote && !known) {
             problems
                 .add(
                     at.clone(),
@@ -78,6 +89,8 @@ pub(crate) struct PageSection {
     listen: Option<Spanned<String>>,
     url: Option<Spanned<String>>,
     hosts: Vec<Spanned<String>>,
+    pub(crate) tls: TlsSection,
+    pub(crate) proxy: ProxySection,
 }
 
 /// The other settings of the file that the page depends on.
@@ -97,21 +110,32 @@ pub(crate) fn read(file: &mut Reader<'_>, problems: &mut Problems) -> PageSectio
         listen: page.text("listen", problems),
         url: page.text("url", problems),
         hosts: page.strings("hosts", problems).unwrap_or_default(),
+        tls: tls::read(&mut page, &tls::OF_PAGE, problems),
+        proxy: page_proxy::read(&mut page, problems),
     };
     page.finish(problems);
     section
 }
 
 /// Checks the table. `None`: there is no table, or it has mistakes, which are noted.
-pub(crate) fn check(section: &PageSection, around: &Around<'_>, problems: &mut Problems) -> Option<Page> {
+pub(crate) fn check(
+    section: &PageSection,
+    around: &Around<'_>,
+    (unix, granted): (Option<&UnixSocket>, bool),
+    folder: &Path,
+    problems: &mut Problems,
+) -> Option<Page> {
     let span = section.span.clone()?;
     let before = problems.len();
-    let port = Port { table: "[page]", what: "the page", default: LISTEN };
+    let tls = tls::check(&section.tls, Protocol::Http1, folder, problems);
+    let required = tls.as_ref().is_some_and(|tls| tls.files.client_auth == ClientAuth::Required);
+    let known = section.tls.is_there() && (around.auth || required);
+    let port = Port { table: "[page]", what: "the page", default: LISTEN, known };
     let listen = port.check(span, section.listen.as_ref(), around, problems);
     let mut names = Vec::new();
     let mut reached = |name: &str, span: Span, problems: &mut Problems| {
         let near = name == "localhost" || name.parse::<IpAddr>().is_ok_and(|address| address.is_loopback());
-        if !near && !around.auth && !around.allow_remote {
+        if !near && !around.auth && !around.allow_remote && !known {
             problems
                 .add(
                     span,
@@ -150,7 +174,13 @@ pub(crate) fn check(section: &PageSection, around: &Around<'_>, problems: &mut P
             None
         }
     });
-    (problems.len() == before).then_some(Page { listen: listen?, url, names })
+    if let Some(at) = section.url.as_ref().filter(|at| tls.is_some() && at.get_ref().starts_with("http://")) {
+        let message = "`url` begins with http://, and the port of the page has TLS";
+        problems.add(at.span(), message, "write https://, or take [page.tls] out");
+    }
+    let beside = Beside { listen, unix, granted };
+    let proxy = page_proxy::check(&section.proxy, &beside, folder, problems);
+    (problems.len() == before).then_some(Page { listen: listen?, url, names, tls, proxy })
 }
 
 /// The host of the address of a page. `None`: it is none.

@@ -1,4 +1,4 @@
-//! `[server.tls]`: the server's certificate, and whose clients it takes.
+//! `[server.tls]` and `[page.tls]`: the certificate of a port, and whose clients it takes.
 
 use super::problem::{Problems, Span};
 use super::reader::Reader;
@@ -6,7 +6,7 @@ use std::path::Path;
 use std::time::Duration;
 use toml::Spanned;
 use wharfinger_core::Millis;
-use wharfinger_tls::{ClientAuth, Revoked, ServerSettings, Setting, TlsProblem, TrustSettings};
+use wharfinger_tls::{ClientAuth, Protocol, Revoked, ServerSettings, Setting, TlsProblem, TrustSettings};
 
 /// Default of the time after which the files are read again.
 const RELOAD: Millis = Millis::secs(30);
@@ -20,9 +20,11 @@ pub struct Tls {
     pub reload_every: Duration,
 }
 
-/// `[server.tls]` as read.
+/// The table as read.
 #[derive(Debug, Default)]
 pub(crate) struct TlsSection {
+    /// The name of the table.
+    name: &'static str,
     span: Option<Span>,
     certificate: Option<Spanned<String>>,
     key: Option<Spanned<String>>,
@@ -36,7 +38,7 @@ pub(crate) struct TlsSection {
     fingerprints: Vec<Spanned<String>>,
 }
 
-/// One `[[server.tls.trust]]` as read.
+/// One table `trust` of it as read.
 #[derive(Debug)]
 struct TrustSection {
     span: Span,
@@ -49,11 +51,32 @@ impl TlsSection {
     pub(crate) fn is_there(&self) -> bool {
         self.span.is_some()
     }
+
+    /// Whether clients are asked for certificates, as far as the table says.
+    pub(crate) fn asks(&self) -> bool {
+        let none = self.client_auth.as_ref().is_some_and(|text| text.get_ref() == "none");
+        self.is_there() && !none && !(self.client_ca.is_empty() && self.trust.is_empty())
+    }
 }
 
-pub(crate) fn read(server: &mut Reader<'_>, problems: &mut Problems) -> TlsSection {
-    let mut tls = server.table("tls", "[server.tls]", problems);
+/// The names of the table, of its tables `trust` and of its table `revoked`.
+pub(crate) struct Names {
+    pub(crate) table: &'static str,
+    pub(crate) trust: &'static str,
+    pub(crate) revoked: &'static str,
+}
+
+/// Those of the server's port.
+pub(crate) const OF_SERVER: Names =
+    Names { table: "[server.tls]", trust: "[[server.tls.trust]]", revoked: "[server.tls.revoked]" };
+/// Those of the page's port.
+pub(crate) const OF_PAGE: Names =
+    Names { table: "[page.tls]", trust: "[[page.tls.trust]]", revoked: "[page.tls.revoked]" };
+
+pub(crate) fn read(above: &mut Reader<'_>, names: &Names, problems: &mut Problems) -> TlsSection {
+    let mut tls = above.table("tls", names.table, problems);
     let mut section = TlsSection {
+        name: names.table,
         span: tls.span(),
         certificate: tls.text("certificate", problems),
         key: tls.text("key", problems),
@@ -63,7 +86,7 @@ pub(crate) fn read(server: &mut Reader<'_>, problems: &mut Problems) -> TlsSecti
         reload_every: tls.duration("reload_every", Millis::secs(1)..=Millis::secs(3600), problems),
         ..TlsSection::default()
     };
-    for mut trust in tls.tables("trust", "[[server.tls.trust]]", problems) {
+    for mut trust in tls.tables("trust", names.trust, problems) {
         section.trust.push(TrustSection {
             span: trust.span().unwrap_or(0..0),
             ca: trust.text("ca", problems),
@@ -71,7 +94,7 @@ pub(crate) fn read(server: &mut Reader<'_>, problems: &mut Problems) -> TlsSecti
         });
         trust.finish(problems);
     }
-    let mut revoked = tls.table("revoked", "[server.tls.revoked]", problems);
+    let mut revoked = tls.table("revoked", names.revoked, problems);
     section.serials = revoked.strings("serials", problems).unwrap_or_default();
     section.uris = revoked.strings("uris", problems).unwrap_or_default();
     section.fingerprints = revoked.strings("fingerprints", problems).unwrap_or_default();
@@ -81,7 +104,7 @@ pub(crate) fn read(server: &mut Reader<'_>, problems: &mut Problems) -> TlsSecti
 }
 
 /// Checks the table and all files that it names. `None`: there is no table, or it has mistakes, which are noted.
-pub(crate) fn check(section: &TlsSection, folder: &Path, problems: &mut Problems) -> Option<Tls> {
+pub(crate) fn check(section: &TlsSection, protocol: Protocol, folder: &Path, problems: &mut Problems) -> Option<Tls> {
     let span = section.span.clone()?;
     let before = problems.len();
     let file = |text: &Spanned<String>| folder.join(text.get_ref());
@@ -91,7 +114,7 @@ pub(crate) fn check(section: &TlsSection, folder: &Path, problems: &mut Problems
                 "add {key} = \"server.{}\"; wharfinger pki makes both files",
                 if key == "key" { "key" } else { "pem" }
             );
-            problems.add(span.clone(), format!("[server.tls] has no `{key}`"), remedy);
+            problems.add(span.clone(), format!("{} has no `{key}`", section.name), remedy);
         }
     }
     let client_auth = section.client_auth.as_ref().and_then(|text| match text.get_ref().as_str() {
@@ -107,7 +130,8 @@ pub(crate) fn check(section: &TlsSection, folder: &Path, problems: &mut Problems
     for trust in &section.trust {
         if trust.ca.is_none() || trust.uris.is_empty() {
             let remedy = "add ca = \"clients.pem\" and uris = [\"spiffe://farm.example.org/\"]";
-            problems.add(trust.span.clone(), "[[server.tls.trust]] lacks `ca` or `uris`", remedy);
+            let table = section.name.trim_matches(['[', ']']);
+            problems.add(trust.span.clone(), format!("[[{table}.trust]] lacks `ca` or `uris`"), remedy);
         }
     }
     let (Some(certificate), Some(key)) = (&section.certificate, &section.key) else { return None };
@@ -135,6 +159,7 @@ pub(crate) fn check(section: &TlsSection, folder: &Path, problems: &mut Problems
             uris: texts(&section.uris),
             fingerprints: texts(&section.fingerprints),
         },
+        protocol,
     };
     if let Err(problem) = wharfinger_tls::ServerTls::load(settings.clone(), crate::clock::wall()) {
         let at = place(section, folder, &problem).unwrap_or(span);

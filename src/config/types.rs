@@ -118,7 +118,13 @@ impl Loaded {
         if self.log.format != other.log.format {
             changes.push("`format` in [log]".to_string());
         }
-        if self.page != other.page {
+        // Other certificates are taken over.
+        let with_tls = |page: &Page| page.tls.is_some();
+        let other_page = other.page.clone().map(|page| match &self.page {
+            Some(own) if with_tls(own) == with_tls(&page) => Page { tls: own.tls.clone(), ..page },
+            _ => page,
+        });
+        if self.page != other_page {
             changes.push("[page]".to_string());
         }
         if self.jenkins != other.jenkins {

@@ -24,6 +24,11 @@ impl SocketSection {
     pub(crate) fn is_there(&self) -> bool {
         self.path.is_some()
     }
+
+    /// The place of its path in the file.
+    pub(crate) fn place(&self) -> Option<Span> {
+        self.path.as_ref().map(Spanned::span)
+    }
 }
 
 pub(crate) fn read_socket(server: &mut Reader<'_>, problems: &mut Problems) -> SocketSection {

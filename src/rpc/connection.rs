@@ -49,18 +49,25 @@ pub struct Port {
     tls: Option<Arc<ServerTls>>,
     unix: Option<UnixListener>,
     pub(crate) peers: Option<Peers>,
+    /// Whether its clients speak HTTP/1, as browsers do.
+    web: bool,
 }
 
 impl Port {
     /// A port whose clients speak TLS.
     pub fn with_tls(listener: TcpListener, tls: Arc<ServerTls>) -> Self {
-        Port { listener, tls: Some(tls), unix: None, peers: None }
+        Port { listener, tls: Some(tls), unix: None, peers: None, web: false }
     }
 
     /// The port with a Unix socket beside it, whose clients speak no TLS: the kernel says who they are.
     #[must_use]
     pub fn with_unix(self, listener: Option<UnixListener>) -> Self {
         Port { unix: listener, ..self }
+    }
+
+    /// A port for browsers.
+    pub(crate) fn web(listener: TcpListener, tls: Option<Arc<ServerTls>>, unix: Option<UnixListener>) -> Self {
+        Port { listener, tls, unix, peers: None, web: true }
     }
 
     /// The port of a server whose peers are known by their certificates: calls are forwarded to them and taken from them
@@ -74,12 +81,12 @@ impl Port {
 impl From<TcpListener> for Port {
     /// A port without TLS.
     fn from(listener: TcpListener) -> Self {
-        Port { listener, tls: None, unix: None, peers: None }
+        Port { listener, tls: None, unix: None, peers: None, web: false }
     }
 }
 
 /// The proof of a client by its connection.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct ConnectInfo {
     /// The address that it comes from. `None`: it comes by the Unix socket.
     address: Option<SocketAddr>,
@@ -89,17 +96,53 @@ pub(crate) struct ConnectInfo {
     tls: bool,
     /// The identity in its certificate. `None`: it has none.
     leaf: Option<Arc<Leaf>>,
+    /// The person whom the proxy at the other end names.
+    proxied: Option<Arc<str>>,
 }
 
 impl ConnectInfo {
     /// A connection from this address without TLS.
     pub(crate) fn plain(address: SocketAddr) -> Self {
-        Self { address: Some(address), unix: None, tls: false, leaf: None }
+        Self { address: Some(address), unix: None, tls: false, leaf: None, proxied: None }
+    }
+
+    /// The same connection, for a person whom the proxy at its other end names.
+    #[must_use]
+    pub(crate) fn naming(self, proxied: Option<Arc<str>>) -> Self {
+        Self { proxied, ..self }
+    }
+
+    /// Whether it comes by a Unix socket.
+    pub(crate) fn by_socket(&self) -> bool {
+        self.unix.is_some()
+    }
+
+    /// The same as a connection of this machine without a user: the process at the other end speaks for others.
+    #[must_use]
+    pub(crate) fn for_others(self) -> Self {
+        let own = self.unix.map(|_| SocketAddr::from(([127, 0, 0, 1], 0)));
+        Self { address: self.address.or(own), unix: None, ..self }
+    }
+
+    /// The name in its certificate.
+    pub(crate) fn certificate(&self) -> Option<&str> {
+        self.leaf.as_ref().map(|leaf| leaf.uri.as_str())
+    }
+
+    /// The person whom the proxy at the other end names.
+    pub(crate) fn proxied(&self) -> Option<&str> {
+        self.proxied.as_deref()
+    }
+
+    /// The address that it comes from. `None`: it comes by a Unix socket.
+    pub(crate) fn address(&self) -> Option<SocketAddr> {
+        self.address
     }
 
     /// The connection of a call, for its identity.
     pub(crate) fn origin(&self) -> Origin {
-        Origin { address: self.address, tls: self.tls, leaf: self.leaf.clone(), unix: self.unix }
+        let Self { address, unix, tls, leaf, proxied } = self.clone();
+        Origin { address, tls, leaf, unix, proxied }
     }
 }
 
@@ -145,6 +188,7 @@ pub(crate) fn accept(
         handshakes: Arc::new(Semaphore::new(HANDSHAKES)),
         timeout: limits.preface_timeout,
         tls: port.tls,
+        web: port.web,
         cut,
         refusals,
         calls,
@@ -167,6 +211,7 @@ struct Door {
     handshakes: Arc<Semaphore>,
     timeout: Duration,
     tls: Option<Arc<ServerTls>>,
+    web: bool,
     cut: CancellationToken,
     refusals: Refusals,
     calls: Option<Calls>,
@@ -215,11 +260,12 @@ impl Door {
             let (out, cut) = (out.clone(), self.cut.clone());
             // Ends after `timeout`, or when the connection is handed on.
             match self.tls.clone() {
-                None => drop(tokio::spawn(plain(stream, place, self.timeout, cut, out))),
+                None => drop(tokio::spawn(plain(stream, place, (self.timeout, self.web), cut, out))),
                 Some(tls) => {
                     let (handshakes, refusals) = (self.handshakes.clone(), self.refusals.clone());
+                    let when = (self.timeout, self.web);
                     // Ends after `timeout`, or when the connection is handed on.
-                    drop(tokio::spawn(secure(stream, place, self.timeout, cut, out, tls, (handshakes, refusals))));
+                    drop(tokio::spawn(secure(stream, place, when, cut, out, tls, (handshakes, refusals))));
                 }
             }
         }
@@ -234,7 +280,7 @@ impl Door {
             let Some(of_all) = self.entered(&self.unix_connections) else { continue };
             let place = Places { _of_all: of_all, of_address: None };
             // Ends after `timeout`, or when the connection is handed on.
-            drop(tokio::spawn(user(stream, place, self.timeout, self.cut.clone(), out.clone())));
+            drop(tokio::spawn(user(stream, place, (self.timeout, self.web), self.cut.clone(), out.clone())));
         }
     }
 }
@@ -254,7 +300,7 @@ async fn accepted<S>(stream: io::Result<S>) -> Option<S> {
 async fn user(
     mut stream: UnixStream,
     place: Places,
-    timeout: Duration,
+    (timeout, web): (Duration, bool),
     cut: CancellationToken,
     out: mpsc::Sender<io::Result<Connection>>,
 ) {
@@ -262,9 +308,9 @@ async fn user(
         Ok(peer) => UnixPeer { uid: peer.uid(), gid: peer.gid(), pid: peer.pid() },
         Err(error) => return tracing::warn!(%error, "the user of a connection by the Unix socket is not known"),
     };
-    if speaks_preface(&mut stream, timeout).await {
-        let info = ConnectInfo { address: None, unix: Some(unix), tls: false, leaf: None };
-        let _ = out.send(Ok(Connection::new(Wire::Unix(stream), PREFACE, info, cut, None, place))).await;
+    if web || speaks_preface(&mut stream, timeout).await {
+        let info = ConnectInfo { address: None, unix: Some(unix), tls: false, leaf: None, proxied: None };
+        let _ = out.send(Ok(Connection::new(Wire::Unix(stream), read(web), info, cut, None, place))).await;
     } else {
         tracing::debug!(uid = unix.uid, "a connection by the Unix socket does not speak HTTP/2");
     }
@@ -280,12 +326,14 @@ pub(crate) async fn speaks_preface(stream: &mut (impl AsyncRead + Unpin), timeou
 async fn plain(
     mut stream: TcpStream,
     place: Places,
-    timeout: Duration,
+    (timeout, web): (Duration, bool),
     cut: CancellationToken,
     out: mpsc::Sender<io::Result<Connection>>,
 ) {
-    if let Ok(true) = tokio::time::timeout(timeout, speaks_http2(&mut stream)).await {
-        let info = ConnectInfo { address: stream.peer_addr().ok(), unix: None, tls: false, leaf: None };
+    if web || matches!(tokio::time::timeout(timeout, speaks_http2(&mut stream)).await, Ok(true)) {
+        // One that is gone already has no address.
+        let Ok(address) = stream.peer_addr() else { return };
+        let info = ConnectInfo::plain(address);
         let _ = out.send(Ok(Connection::new(Wire::Plain(stream), &[], info, cut, None, place))).await;
     }
 }
@@ -293,7 +341,7 @@ async fn plain(
 async fn secure(
     stream: TcpStream,
     place: Places,
-    timeout: Duration,
+    (timeout, web): (Duration, bool),
     cut: CancellationToken,
     out: mpsc::Sender<io::Result<Connection>>,
     tls: Arc<ServerTls>,
@@ -321,7 +369,7 @@ async fn secure(
         Err(_) => return tracing::debug!(?from, "a handshake took too long"),
     };
     let mut stream = Box::new(accepted.stream);
-    if !speaks_preface(&mut stream, timeout).await {
+    if !web && !speaks_preface(&mut stream, timeout).await {
         return tracing::debug!(?from, "a connection does not speak HTTP/2");
     }
     let leaf = accepted.peer.as_ref().map(|peer| Arc::new(peer.leaf.clone()));
@@ -332,8 +380,13 @@ async fn secure(
         tokio::spawn(watch(peer, tls, own.clone(), over.clone()));
         over.drop_guard()
     });
-    let info = ConnectInfo { address: from, unix: None, tls: true, leaf };
-    let _ = out.send(Ok(Connection::new(Wire::Tls(stream), PREFACE, info, own, watched, place))).await;
+    let info = ConnectInfo { address: from, unix: None, tls: true, leaf, proxied: None };
+    let _ = out.send(Ok(Connection::new(Wire::Tls(stream), read(web), info, own, watched, place))).await;
+}
+
+/// The bytes that were read of a connection before it is handed on.
+fn read(web: bool) -> &'static [u8] {
+    if web { &[] } else { PREFACE }
 }
 
 /// Cuts a connection once its client's certificate ends or is not welcome any more. Clients go on by a new connection.
@@ -428,6 +481,11 @@ impl Connection {
     ) -> Self {
         let cutting = Box::pin(cut.clone().cancelled_owned());
         Connection { wire, ahead, info, cut, cutting, _watched: watched, _place: place }
+    }
+
+    /// The other end.
+    pub(crate) fn info(&self) -> &ConnectInfo {
+        &self.info
     }
 
     /// Also wakes the connection's task when it is cut, whatever it waits for.

@@ -16,7 +16,7 @@ use crate::pb::trust_service_server::TrustServiceServer;
 use crate::rpc::admin::AdminApi;
 use crate::rpc::audit::Refusals;
 use crate::rpc::configuration::{ConfigurationStatus, RefusedConfiguration};
-use crate::rpc::connection::ConnectInfo;
+use crate::rpc::connection::{ConnectInfo, Connection, Port, accept};
 use crate::rpc::context::{AnswerSources, Context};
 use crate::rpc::count::Count;
 use crate::rpc::forward::ForwardLayer;
@@ -26,11 +26,14 @@ use crate::rpc::peers::Peers;
 use crate::rpc::principal::Identify;
 use crate::rpc::server::tell;
 use crate::rpc::trust::TrustApi;
+use crate::telemetry::metrics::Calls;
 use std::convert::Infallible;
+use std::io;
 use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Duration;
 use tokio::sync::watch;
+use tokio_stream::wrappers::ReceiverStream;
 use tokio_util::sync::CancellationToken;
 use tonic::body::Body;
 use tonic::codegen::http::header::AUTHORIZATION;
@@ -46,10 +49,22 @@ use wharfinger_core::Revision;
 /// The caller of a call from inside.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct InsideCaller {
-    /// The address of the person's program.
-    pub address: SocketAddr,
-    /// Its token. `None`: it has none, and is known by its address alone.
+    /// The connection of the person's program, and what that proves.
+    pub(crate) connection: ConnectInfo,
+    /// Its token. `None`: it has none, and is known by its connection alone.
     pub token: Option<Arc<str>>,
+}
+
+impl InsideCaller {
+    /// A caller at this address, whose connection proves no more than that.
+    pub fn at(address: SocketAddr, token: Option<Arc<str>>) -> Self {
+        Self { connection: ConnectInfo::plain(address), token }
+    }
+
+    /// Whether it shows who it is, by a token, a certificate or a proxy.
+    pub(crate) fn proves(&self) -> bool {
+        self.token.is_some() || self.connection.certificate().is_some() || self.connection.proxied().is_some()
+    }
 }
 
 /// The kind of a refusal, by who must act.
@@ -126,6 +141,7 @@ pub struct Inside {
     asks: crate::auth::Trust,
     configuration: ConfigurationStatus,
     max_response: usize,
+    door: (RpcLimits, Option<Calls>, CancellationToken),
 }
 
 impl Inside {
@@ -143,7 +159,8 @@ impl Inside {
         let addresses = (Addresses::new(limits.per_address.clone()), sources.calls.clone());
         let context = Context::new(handle.clone(), limits, sources, stop.clone());
         // Ends with `stop`.
-        tokio::spawn(tell(refusals.clone(), stop));
+        tokio::spawn(tell(refusals.clone(), stop.clone()));
+        let door = (limits.clone(), context.sources.calls.clone(), stop.clone());
         let (asks, configuration) = (context.trust.clone(), context.sources.configuration.clone());
         let routes = Routes::new(LeaseServiceServer::new(LeaseApi(context.clone())).max_decoding_message_size(max))
             .add_service(AdminServiceServer::new(AdminApi(context.clone())).max_decoding_message_size(max))
@@ -154,7 +171,18 @@ impl Inside {
             .layer(Identify::new(asks.clone(), leadership.clone(), (peers.clone(), refusals), addresses, max))
             .layer(ForwardLayer::new(leadership, limits, peers))
             .service(routes);
-        Self { service: BoxCloneSyncService::new(service), handle, asks, configuration, max_response }
+        Self { service: BoxCloneSyncService::new(service), handle, asks, configuration, max_response, door }
+    }
+
+    /// The connections of a port for browsers, with the limits of the server's port.
+    pub(crate) fn connections(&self, port: Port) -> ReceiverStream<io::Result<Connection>> {
+        let (limits, calls, stop) = self.door.clone();
+        let refusals = Refusals::default();
+        // Ends with `stop`.
+        tokio::spawn(tell(refusals.clone(), stop));
+        let addresses = Addresses::new(limits.per_address.clone());
+        // A stop lets the answers under way end.
+        accept(port, &limits, CancellationToken::new(), (refusals, calls, addresses))
     }
 
     /// Whether a caller needs a proof.
@@ -184,7 +212,7 @@ impl Inside {
 /// A request of this caller.
 fn dressed<T>(caller: &InsideCaller, message: T) -> Result<tonic::Request<T>, InsideError> {
     let mut request = tonic::Request::new(message);
-    request.extensions_mut().insert(ConnectInfo::plain(caller.address));
+    request.extensions_mut().insert(caller.connection.clone());
     if let Some(token) = &caller.token {
         let value = AsciiMetadataValue::try_from(format!("Bearer {token}")).map_err(|_| InsideError {
             kind: RefusalKind::Unknown,

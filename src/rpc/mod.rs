@@ -64,6 +64,7 @@ mod watch;
 pub use about::API_MINOR;
 pub use configuration::{ConfigurationStatus, RefusedConfiguration};
 pub use connection::Port;
+pub(crate) use connection::{ConnectInfo, Connection};
 pub use context::{AnswerSources, WeatherSource};
 pub use credentials::{CredentialSources, PoolCredentials};
 pub use inside::{Inside, InsideCaller, InsideError, RefusalKind, Standing};

@@ -3,7 +3,7 @@
 //!
 //! The rules, all of which hold everywhere:
 //!
-//! * TLS 1.3 alone, by aws-lc-rs alone, with ALPN `h2`. No resumption: a resumed session skips the check of the client's certificate.
+//! * TLS 1.3 alone, by aws-lc-rs alone, with ALPN `h2`, but for a port for browsers. No resumption: a resumed session skips the check of the client's certificate.
 //! * A client certificate has exactly one URI, `spiffe://DOMAIN/PATH`, which names its caller. Other names in it mean nothing.
 //! * Files that cannot be used change nothing: the state before them stays.
 //!
@@ -36,7 +36,9 @@ pub use client::{ClientSettings, ClientTls, ConnectError, ServerName};
 pub use fault::{CertificateFault, Refusal};
 pub use leaf::{Leaf, LeafError};
 pub use problem::{Setting, TlsProblem};
-pub use server::{AcceptError, Accepted, ClientAuth, Peer, Revoked, ServerSettings, ServerTls, TrustSettings};
+pub use server::{
+    AcceptError, Accepted, ClientAuth, Peer, Protocol, Revoked, ServerSettings, ServerTls, TrustSettings,
+};
 pub use tokio_rustls::client::TlsStream as ClientStream;
 pub use tokio_rustls::server::TlsStream as ServerStream;
 pub use web::WebTls;

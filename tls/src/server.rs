@@ -73,6 +73,18 @@ pub struct ServerSettings {
     pub crl: Vec<PathBuf>,
     /// Certificates that are refused at once.
     pub revoked: Revoked,
+    /// The protocol behind the handshake.
+    pub protocol: Protocol,
+}
+
+/// The protocol of a port.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Protocol {
+    /// HTTP/2, as gRPC wants it. A client that does not offer it is refused.
+    #[default]
+    Http2,
+    /// HTTP/1.1, for browsers. A client need not name it.
+    Http1,
 }
 
 impl ServerSettings {
@@ -91,6 +103,7 @@ struct State {
     verifier: Option<Arc<PeerVerifier>>,
     digest: [u8; 32],
     not_after: SystemTime,
+    protocol: Protocol,
 }
 
 /// The certificates of a server that runs.
@@ -242,10 +255,11 @@ impl ServerTls {
     /// # Errors
     /// [`AcceptError`]: the connection is closed.
     pub async fn accept<S: AsyncRead + AsyncWrite + Unpin>(&self, stream: S) -> Result<Accepted<S>, AcceptError> {
-        let acceptor = TlsAcceptor::from(self.state().config.clone());
+        let state = self.state();
+        let acceptor = TlsAcceptor::from(state.config.clone());
         let mut stream = acceptor.accept(stream).await.map_err(classified)?;
         let (_, session) = stream.get_ref();
-        if session.alpn_protocol() != Some(ALPN) {
+        if state.protocol == Protocol::Http2 && session.alpn_protocol() != Some(ALPN) {
             let _ = stream.shutdown().await;
             return Err(AcceptError::Protocol);
         }
@@ -284,7 +298,7 @@ fn classified(error: io::Error) -> AcceptError {
 fn read(settings: &ServerSettings) -> Result<Files, TlsProblem> {
     let (first, second) = (Files::read(settings.files())?, Files::read(settings.files())?);
     if first != second {
-        let message = "a file of [server.tls] changes while it is read";
+        let message = "a file of the port's certificates changes while it is read";
         return Err(TlsProblem::value(
             Setting::Certificate,
             message,
@@ -314,12 +328,16 @@ fn make(settings: &ServerSettings, files: &Files, now: SystemTime) -> Result<Sta
             "name the key of the first certificate in that file",
         )
     })?;
-    config.alpn_protocols = vec![ALPN.to_vec()];
+    config.alpn_protocols = match settings.protocol {
+        Protocol::Http2 => vec![ALPN.to_vec()],
+        Protocol::Http1 => vec![b"http/1.1".to_vec()],
+    };
     // A resumed session skips the check of the client's certificate.
     config.send_tls13_tickets = 0;
     config.session_storage = Arc::new(NoServerSessionStorage {});
     config.max_early_data_size = 0;
-    Ok(State { config: Arc::new(config), verifier, digest: files.digest(), not_after })
+    let (digest, protocol) = (files.digest(), settings.protocol);
+    Ok(State { config: Arc::new(config), verifier, digest, not_after, protocol })
 }
 
 /// Checks the server's own certificate; returns the end of its validity.

@@ -111,7 +111,7 @@ fn certified(uri: &str) -> Origin {
         fingerprint: "07".repeat(32),
         not_after: wall() + Duration::from_secs(3600),
     };
-    Origin { address: at(FAR), tls: true, leaf: Some(Arc::new(leaf)), unix: None }
+    Origin { address: at(FAR), tls: true, leaf: Some(Arc::new(leaf)), ..Origin::default() }
 }
 
 #[tokio::test]

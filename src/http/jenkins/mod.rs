@@ -96,7 +96,7 @@ async fn handle(inside: &Inside, from: SocketAddr, request: Request) -> Result<R
     let call = Call::parse(&parts.method, parts.uri.path()).ok_or_else(|| {
         Refused::new(StatusCode::NOT_FOUND, "LOCK_NOT_FOUND", "there is no such lock, and no such path of the plugin")
     })?;
-    let caller = InsideCaller { address: from, token: token(&parts.headers)? };
+    let caller = InsideCaller::at(from, token(&parts.headers)?);
     match call {
         Call::Acquire => acquire(inside, &caller, &parts.headers, body).await,
         Call::Status(lock) => status(inside, &caller, &lock).await,

@@ -5,13 +5,14 @@ use super::ask::{Ask, Shown};
 use super::asset::{FOLDER, asset};
 use super::guard::{self, MAX_FORM, Names, Refusal};
 use super::live::Live;
+use super::proxy::Proxy;
 use super::screen::Screen;
 use super::verb::{Act, word};
 use super::view::{self, Frame, Redirect, Theme};
 use super::who::{Sessions, cookie, token_of};
 use crate::auth::{Verb, Verbs};
 use crate::pb;
-use crate::rpc::{Inside, InsideCaller, InsideError, RefusalKind};
+use crate::rpc::{ConnectInfo, Inside, InsideCaller, InsideError, RefusalKind};
 use axum::body::{Body, to_bytes};
 use axum::extract::Request;
 use axum::http::header::{self, HeaderMap, HeaderValue};
@@ -19,7 +20,6 @@ use axum::http::{Method, StatusCode};
 use axum::response::{Html, IntoResponse, Response};
 use form_urlencoded::parse;
 use maud::Markup;
-use std::net::SocketAddr;
 
 /// The cookie of the colours.
 const THEME: &str = "theme";
@@ -30,6 +30,7 @@ pub(crate) struct Page {
     pub(super) inside: Inside,
     pub(super) names: Names,
     pub(super) sessions: Sessions,
+    pub(super) proxy: Option<Proxy>,
     pub(super) live: Live,
     pub(super) done: Done,
 }
@@ -69,16 +70,21 @@ impl Form {
 
 impl Page {
     /// Answers a request. Whatever it is, the answer has the headers of the guard.
-    pub(crate) async fn answer(&self, from: SocketAddr, request: Request) -> Response {
+    pub(crate) async fn answer(&self, from: ConnectInfo, request: Request) -> Response {
         let (parts, body) = request.into_parts();
-        let mut response = match guard::judge(&parts.method, &parts.headers, &self.names) {
+        let judged = guard::judge(&parts.method, &parts.headers, &self.names);
+        let named = judged.and_then(|()| match &self.proxy {
+            Some(proxy) => proxy.user(&from, &parts.headers),
+            None => Ok(None),
+        });
+        let mut response = match named {
             Err(refusal) => refused(refusal),
-            Ok(()) => {
+            Ok(named) => {
                 let asked = Asked {
                     headers: &parts.headers,
                     path: parts.uri.path(),
                     query: parts.uri.query().unwrap_or_default(),
-                    caller: self.sessions.caller(from, &parts.headers),
+                    caller: self.sessions.caller(from.for_others().naming(named), &parts.headers),
                 };
                 match parts.method {
                     Method::POST => self.post(&asked, body).await,
@@ -182,7 +188,7 @@ impl Page {
             {
                 return Html(view::redirect(&Redirect { to: &screen.url() }).into_string()).into_response();
             }
-            let why = if asked.caller.token.is_some() { &*error.message } else { "" };
+            let why = if asked.caller.proves() { &*error.message } else { "" };
             return self.sign_in(asked, &asked.url(), why);
         }
         let (status, title) = match error.kind {
@@ -269,7 +275,7 @@ impl Page {
         let Some(token) = token_of(form.value("token")) else {
             return self.sign_in(asked, &to, "The token is empty, or has characters that no token has.");
         };
-        let caller = InsideCaller { address: asked.caller.address, token: Some(token.into()) };
+        let caller = InsideCaller { token: Some(token.into()), ..asked.caller.clone() };
         match self.principal(&caller).await {
             Ok(_) => with_cookie(see_other(&to), &self.sessions.begin(token)),
             Err(error) => self.sign_in(asked, &to, &error.message),

@@ -49,7 +49,7 @@ pub(crate) struct Live {
 type Shared = tokio::sync::Mutex<Option<Rendering>>;
 
 /// A screen and its viewer.
-type Key = (Seen, Option<Arc<str>>, IpAddr);
+type Key = (Seen, [Option<Arc<str>>; 3], Option<IpAddr>);
 
 /// A screen with the verbs on it.
 pub(super) type Seen = (Screen, Verbs);
@@ -106,7 +106,7 @@ impl Page {
 
     /// A screen once, for a tab without a stream.
     pub(super) async fn once(&self, caller: &InsideCaller, seen: Seen) -> Result<String, InsideError> {
-        let shared = self.live.shared(&(seen.clone(), caller.token.clone(), caller.address.ip()));
+        let shared = self.live.shared(&key(&seen, caller));
         let revision = self.inside.standing().revision;
         let rendering = self.render(&shared, caller, &seen, 0, revision).await?;
         Ok(json!({ "view": &*rendering.main, "tick": said(&self.inside.standing()) }).to_string())
@@ -115,7 +115,7 @@ impl Page {
     /// Sends a screen whenever it differs, and ticks between. It ends when the tab is gone or the caller is refused.
     async fn send(&self, out: &mpsc::Sender<Result<Event, Infallible>>, caller: InsideCaller, seen: Seen, since: u64) {
         let mut revisions = self.inside.revisions();
-        let shared = self.live.shared(&(seen.clone(), caller.token.clone(), caller.address.ip()));
+        let shared = self.live.shared(&key(&seen, &caller));
         let mut sent: Option<[u8; 32]> = None;
         let mut wanted = since;
         loop {
@@ -185,6 +185,14 @@ impl Page {
         *kept = Some(rendering.clone());
         Ok(rendering)
     }
+}
+
+/// A screen and all that shows who looks at it.
+fn key(seen: &Seen, caller: &InsideCaller) -> Key {
+    let connection = &caller.connection;
+    let proofs = [connection.certificate(), connection.proxied()].map(|text| text.map(Arc::from));
+    let [certificate, proxied] = proofs;
+    (seen.clone(), [caller.token.clone(), certificate, proxied], connection.address().map(|address| address.ip()))
 }
 
 /// A sign of life.

@@ -4,6 +4,8 @@
 //! API cannot, and it decides nothing.
 //!
 //! * `guard`: which requests are let in, and what a browser may do with the answers.
+//! * `port`: the connections, with TLS or without.
+//! * `proxy`: the header of a proxy, and from where it is believed.
 //! * `who`: the caller of a request.
 //! * `live`: the streams of screens that change.
 //! * `verb`, `act`: the verbs of operators, with a preview of what they break.
@@ -19,22 +21,29 @@ mod asset;
 mod guard;
 mod live;
 mod part;
+mod port;
+mod proxy;
 mod screen;
 mod verb;
 mod view;
 mod who;
 
-use crate::rpc::Inside;
+pub use proxy::ProxySettings;
+
+use crate::rpc::{ConnectInfo, Inside, Port};
 use act::Done;
 use answer::Page;
 use axum::Router;
-use axum::extract::{ConnectInfo, Request, State};
+use axum::extract::{ConnectInfo as From, Request, State};
 use axum::response::Response;
 use guard::Names;
 use live::Live;
-use std::net::SocketAddr;
-use tokio::net::TcpListener;
+use port::Connections;
+use proxy::Proxy;
+use std::sync::Arc;
+use tokio::net::{TcpListener, UnixListener};
 use tokio_util::sync::CancellationToken;
+use wharfinger_tls::ServerTls;
 use who::Sessions;
 
 /// The settings of the page.
@@ -42,8 +51,21 @@ use who::Sessions;
 pub struct PageSettings {
     /// The names by which the page is called, beside IP addresses and `localhost`.
     pub names: Vec<String>,
-    /// Whether people reach it by https, through a proxy.
+    /// Whether people reach it by https.
     pub secure: bool,
+    /// The proxy before it that names people.
+    pub proxy: Option<ProxySettings>,
+}
+
+/// The sockets of the page.
+#[derive(Debug)]
+pub struct PageSockets {
+    /// The port.
+    pub tcp: TcpListener,
+    /// Its certificates. `None`: it has no TLS.
+    pub tls: Option<Arc<ServerTls>>,
+    /// The socket of the proxy.
+    pub unix: Option<UnixListener>,
 }
 
 /// Serves the page until `stop` is cancelled.
@@ -51,13 +73,15 @@ pub struct PageSettings {
 /// # Errors
 /// The port fails.
 pub async fn serve(
-    listener: TcpListener,
+    sockets: PageSockets,
     inside: Inside,
     settings: PageSettings,
     stop: CancellationToken,
 ) -> Result<(), std::io::Error> {
-    let routes = routes(inside, settings, stop.clone()).into_make_service_with_connect_info::<SocketAddr>();
-    axum::serve(listener, routes).with_graceful_shutdown(stop.cancelled_owned()).await
+    let PageSockets { tcp, tls, unix } = sockets;
+    let connections = Connections::new(&inside, Port::web(tcp, tls, unix));
+    let routes = routes(inside, settings, stop.clone()).into_make_service_with_connect_info::<ConnectInfo>();
+    axum::serve(connections, routes).with_graceful_shutdown(stop.cancelled_owned()).await
 }
 
 /// The page as a service.
@@ -66,13 +90,14 @@ pub(crate) fn routes(inside: Inside, settings: PageSettings, stop: CancellationT
         inside,
         names: Names::new(settings.names),
         sessions: Sessions::new(settings.secure),
+        proxy: settings.proxy.map(Proxy::new),
         live: Live::new(stop),
         done: Done::default(),
     };
     Router::new().fallback(answer).with_state(page)
 }
 
-async fn answer(State(page): State<Page>, ConnectInfo(from): ConnectInfo<SocketAddr>, request: Request) -> Response {
+async fn answer(State(page): State<Page>, From(from): From<ConnectInfo>, request: Request) -> Response {
     page.answer(from, request).await
 }
 

@@ -1,5 +1,6 @@
 //! The page of a broker over a store in memory, without a browser.
 
+mod sign_in;
 mod verbs;
 
 use super::*;
@@ -28,9 +29,13 @@ struct World {
 }
 
 fn page_of(handle: &crate::engine::Handle, sources: AnswerSources) -> World {
+    page_behind(handle, sources, None)
+}
+
+fn page_behind(handle: &crate::engine::Handle, sources: AnswerSources, proxy: Option<ProxySettings>) -> World {
     let stop = CancellationToken::new();
     let inside = Inside::new(handle.clone(), &RpcLimits::default(), sources, None, stop.clone());
-    let settings = PageSettings { names: vec!["wharf.example.org".into()], secure: false };
+    let settings = PageSettings { names: vec!["wharf.example.org".into()], proxy, ..PageSettings::default() };
     World { routes: routes(inside, settings, stop.clone()), _stop: stop.drop_guard() }
 }
 
@@ -49,12 +54,23 @@ impl Answer {
 
 impl World {
     async fn ask(&self, method: Method, url: &str, more: &[(&str, &str)], body: &str) -> Answer {
+        self.ask_from(ConnectInfo::plain(NEAR.parse().unwrap()), method, url, more, body).await
+    }
+
+    async fn ask_from(
+        &self,
+        from: ConnectInfo,
+        method: Method,
+        url: &str,
+        more: &[(&str, &str)],
+        body: &str,
+    ) -> Answer {
         let mut request = Request::builder().method(method).uri(url).header("host", "127.0.0.1:7412");
         for (name, value) in more {
             request = request.header(*name, *value);
         }
         let mut request = request.body(Body::from(body.to_owned())).unwrap();
-        request.extensions_mut().insert(ConnectInfo(NEAR.parse::<SocketAddr>().unwrap()));
+        request.extensions_mut().insert(From(from));
         let response = self.routes.clone().oneshot(request).await.unwrap();
         let (parts, body) = response.into_parts();
         let text = String::from_utf8(to_bytes(body, 1 << 22).await.unwrap().to_vec()).unwrap();

@@ -2,14 +2,13 @@
 //!
 //! Without `[auth]` it is everyone who reaches the port, as at the gRPC port. With it a person signs in with a token. The token stays in
 //! this process: the browser gets a random number in its place. Each call is judged by the token anew, so that a token that is revoked
-//! or expires ends its sessions. Client certificates and users of the Unix socket cannot sign in here.
+//! or expires ends its sessions. A client certificate, and a name in the header of a proxy, need no session: they come with each request.
 
 use crate::clock::Moment;
 use crate::random::random;
-use crate::rpc::InsideCaller;
+use crate::rpc::{ConnectInfo, InsideCaller};
 use axum::http::header::{self, HeaderMap};
 use std::collections::BTreeMap;
-use std::net::SocketAddr;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
@@ -48,7 +47,7 @@ impl Sessions {
     }
 
     /// The caller of a request with these headers.
-    pub(crate) fn caller(&self, address: SocketAddr, headers: &HeaderMap) -> InsideCaller {
+    pub(crate) fn caller(&self, connection: ConnectInfo, headers: &HeaderMap) -> InsideCaller {
         let own = bearer(headers).map(Arc::from);
         let token = own.or_else(|| {
             let id = cookie(headers, self.cookie())?;
@@ -56,7 +55,7 @@ impl Sessions {
             kept.retain(|_, session| session.begun.past() < LIFE);
             kept.get(id).map(|session| session.token.clone())
         });
-        InsideCaller { address, token }
+        InsideCaller { connection, token }
     }
 
     /// Begins a session with this token. Returns the cookie to set.
@@ -116,16 +115,16 @@ mod tests {
 
     #[test]
     fn a_session_keeps_its_token_out_of_the_browser_and_ends() {
-        let (sessions, address) = (Sessions::new(false), "127.0.0.1:5".parse().unwrap());
+        let (sessions, address) = (Sessions::new(false), ConnectInfo::plain("127.0.0.1:5".parse().unwrap()));
         let set = sessions.begin("secret");
         assert!(set.ends_with("; Path=/; HttpOnly; SameSite=Strict; Max-Age=43200"), "{set}");
         assert!(!set.contains("secret"));
         let headers = with(header::COOKIE, &format!("theme=dark; {}", set.split(';').next().unwrap()));
-        assert_eq!(sessions.caller(address, &headers).token.as_deref(), Some("secret"));
-        assert_eq!(sessions.caller(address, &with(header::COOKIE, "wharfinger=x")).token, None);
-        assert_eq!(Sessions::new(false).caller(address, &headers).token, None, "another server");
+        assert_eq!(sessions.caller(address.clone(), &headers).token.as_deref(), Some("secret"));
+        assert_eq!(sessions.caller(address.clone(), &with(header::COOKIE, "wharfinger=x")).token, None);
+        assert_eq!(Sessions::new(false).caller(address.clone(), &headers).token, None, "another server");
         assert!(sessions.end(&headers).contains("Max-Age=0"));
-        assert_eq!(sessions.caller(address, &headers).token, None);
+        assert_eq!(sessions.caller(address.clone(), &headers).token, None);
         let set = Sessions::new(true).begin("x");
         assert!(set.starts_with("__Host-wharfinger=") && set.ends_with("; Secure"), "{set}");
     }
@@ -141,11 +140,11 @@ mod tests {
 
     #[test]
     fn a_program_brings_its_token_by_itself() {
-        let (sessions, address) = (Sessions::new(false), "127.0.0.1:5".parse().unwrap());
+        let (sessions, address) = (Sessions::new(false), ConnectInfo::plain("127.0.0.1:5".parse().unwrap()));
         for (value, token) in
             [("Bearer a.b", Some("a.b")), ("bearer a", Some("a")), ("Basic a", None), ("Bearer ", None)]
         {
-            let caller = sessions.caller(address, &with(header::AUTHORIZATION, value));
+            let caller = sessions.caller(address.clone(), &with(header::AUTHORIZATION, value));
             assert_eq!(caller.token.as_deref(), token, "{value}");
         }
         for (text, is) in [(" a \n", Some("a")), ("", None), ("a b", None), ("ä", None), ("a\r\nb", None)] {

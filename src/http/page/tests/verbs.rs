@@ -194,7 +194,7 @@ async fn an_open_tab_gets_each_change_and_a_stop_ends_it() {
         let mut request = Request::builder().uri("/live?at=%2Fleases&since=0").header("host", "127.0.0.1");
         request = request.header("sec-fetch-site", "same-origin");
         let mut request = request.body(Body::empty()).unwrap();
-        request.extensions_mut().insert(ConnectInfo(NEAR.parse::<SocketAddr>().unwrap()));
+        request.extensions_mut().insert(From(ConnectInfo::plain(NEAR.parse().unwrap())));
         world.routes.clone().oneshot(request).await.unwrap()
     };
     let response = stream().await;
