@@ -108,7 +108,7 @@ enum End {
 
 /// Work under way for a stream.
 enum Done {
-    Answer(pb::SessionAnswer),
+    Answer(Box<pb::SessionAnswer>),
     /// A heartbeat, with its number.
     Beat(u64, Result<Reply, SubmitError>),
     Closed(Result<Reply, SubmitError>),
@@ -221,7 +221,7 @@ impl<'s> Stream<'s> {
             work.push(Box::pin(async move {
                 let answer = answer(context, identity, (stream, ttl), call.call).await;
                 let answer = answer.unwrap_or_else(|error| pb::session_answer::Answer::Refusal(refusal(error)));
-                Done::Answer(pb::SessionAnswer { id: call.id, answer: Some(answer) })
+                Done::Answer(Box::new(pb::SessionAnswer { id: call.id, answer: Some(answer) }))
             }));
         }
         request.close
@@ -230,7 +230,7 @@ impl<'s> Stream<'s> {
     /// Puts a result into the next message. Returns the end of the stream, if it is one.
     fn gather(done: Done, message: &mut pb::SessionResponse) -> Option<End> {
         match done {
-            Done::Answer(answer) => message.answers.push(answer),
+            Done::Answer(answer) => message.answers.push(*answer),
             Done::Beat(number, Ok(_)) => message.beat = message.beat.max(number),
             Done::Closed(Ok(_)) => return Some(End::Closed),
             Done::Beat(_, Err(error @ SubmitError::Rejected(_)))

@@ -459,7 +459,7 @@ async fn sessions_come_change_and_end<B: Bench>() {
     let all = store.changes_since(Revision(0), 100).await.unwrap();
     assert_eq!(all.sessions, [Session::clone(&sessions[2]), Session::clone(&resumed)], "by revision");
     let gone = Forgotten { revision: Revision(5), sessions: vec![sessions[1].id], ..Forgotten::default() };
-    assert_eq!(all.forgotten, [gone.clone()]);
+    assert_eq!(all.forgotten, std::slice::from_ref(&gone));
     let (mut after, mut seen) = (Revision(0), Vec::new());
     loop {
         let page = store.changes_since(after, 1).await.unwrap();
