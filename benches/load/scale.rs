@@ -178,6 +178,7 @@ fn ask(core: &mut Core, n: usize) -> LeaseId {
         work: None,
         avoid: Vec::new(),
         total: None,
+        session: None,
     };
     match core.step(now(), Input::Lease(request)).expect("a lease") {
         Reply::Leases(leases) => leases[0].id,

@@ -52,7 +52,7 @@ pub(crate) async fn serve(ui: &Ui, args: &ServeArgs) -> Result<Exit, Failure> {
     let sockets = bind(&loaded).await?;
     let parts = Parts::new();
     let mut running = match loaded.cluster.clone() {
-        None => Running::start(loaded, parts, Start::Alone(sockets)).await?,
+        None => Running::start(loaded, parts, Start::Alone(Box::new(sockets))).await?,
         #[cfg(feature = "postgres")]
         Some(cluster) => {
             // A server that follows answers holders, too.
@@ -75,7 +75,7 @@ pub(crate) async fn serve(ui: &Ui, args: &ServeArgs) -> Result<Exit, Failure> {
                 Waited::Again => return Ok(Exit::Again),
                 Waited::Leads(led) => {
                     let Led { member, loaded, follower, serving } = *led;
-                    match Running::start(loaded, parts, Start::Led(member, follower, serving)).await {
+                    match Running::start(loaded, parts, Start::Led(Box::new((member, follower, serving)))).await {
                         Ok(running) => running,
                         Err(failure) if failure.exit == Exit::Again => return Ok(Exit::Again),
                         Err(failure) => return Err(failure),
@@ -326,10 +326,10 @@ struct Started {
 /// The way in which a broker came to lead.
 enum Start {
     /// It is the only server.
-    Alone(Bound),
+    Alone(Box<Bound>),
     /// It followed another server, and was elected.
     #[cfg(feature = "postgres")]
-    Led(Member, Follower, Serving),
+    Led(Box<(Member, Follower, Serving)>),
 }
 
 impl Running {
@@ -349,7 +349,7 @@ impl Running {
         let store = match &start {
             Start::Alone(_) => open(&loaded.store).await?,
             #[cfg(feature = "postgres")]
-            Start::Led(member, ..) => member.store(),
+            Start::Led(led) => led.0.store(),
         };
         let engine_stop = CancellationToken::new();
         let config = EngineConfig {
@@ -370,7 +370,7 @@ impl Running {
                     ..RpcLimits::default()
                 };
                 let (handle, sources) = (engine.handle.clone(), parts.sources());
-                let serving = Serving::start(sockets, &loaded.server, handle, limits, sources, None, &parts.metrics)?;
+                let serving = Serving::start(*sockets, &loaded.server, handle, limits, sources, None, &parts.metrics)?;
                 Started {
                     engine,
                     serving,
@@ -379,7 +379,8 @@ impl Running {
                 }
             }
             #[cfg(feature = "postgres")]
-            Start::Led(member, follower, mut serving) => {
+            Start::Led(led) => {
+                let (member, follower, mut serving) = *led;
                 let lead = member.lead.clone();
                 match crate::engine::take_over(follower, config, lead, engine_stop.clone()).await {
                     Ok(engine) => Started { engine, serving, member: Some(member) },
@@ -636,7 +637,7 @@ mod tests {
 
     async fn running(loaded: Loaded) -> Running {
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
-        match Running::start(loaded, Parts::new(), Start::Alone(listener.into())).await {
+        match Running::start(loaded, Parts::new(), Start::Alone(Box::new(listener.into()))).await {
             Ok(running) => running,
             Err(failure) => panic!("{}", failure.message),
         }

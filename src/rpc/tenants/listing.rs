@@ -41,7 +41,7 @@ async fn queue(server: &Server, who: &Bearer, request: pb::ListQueueRequest) -> 
     let told = server.lease.clone().list_queue(who.call(request)).await?.into_inner();
     let row = |row: pb::QueuedRequest| {
         let class = &told.classes[usize::try_from(row.class_index).unwrap()];
-        assert!(row.likely_start.is_some() != (row.no_likely_start != ""), "{row:?}");
+        assert!(row.likely_start.is_some() == row.no_likely_start.is_empty(), "{row:?}");
         (row.lease.unwrap().id, row.position, class.wants.clone(), class.requests)
     };
     Ok((told.requests.clone().into_iter().map(row).collect(), told.next_page_token))
@@ -89,7 +89,7 @@ async fn a_tenant_sees_its_own_requests_in_the_queue_and_the_places_and_counts_o
                 let request = pb::ExplainRequest { lease_id: id, min_revision: last.revision };
                 let said = server.lease.clone().explain(bearers[tenant].call(request)).await.unwrap().into_inner();
                 assert_eq!(said.position, position);
-                assert!(said.likely_start.is_some() != (said.no_likely_start != ""), "{said:?}");
+                assert!(said.likely_start.is_some() == said.no_likely_start.is_empty(), "{said:?}");
             }
         }
         // A token of another's page, one of nothing, and a pool that is not there.
