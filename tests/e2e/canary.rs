@@ -16,7 +16,7 @@ use std::path::Path;
 use std::process::Stdio;
 use std::time::Duration;
 use tonic::transport::Channel;
-use tonic::{Request, Response, Status};
+use tonic::{Request, Response, Status, Streaming};
 use wharfinger::pb;
 use wharfinger::pb::admin_service_client::AdminServiceClient;
 use wharfinger::pb::lease_service_client::LeaseServiceClient;
@@ -476,6 +476,15 @@ async fn asked(address: &str, token: Option<&str>, leases: &[String], resources:
     for holder in MARKS.map(|mark| format!("{mark}-holder")) {
         ask!("List", api.list(pb::ListRequest { holders: vec![holder], page_size: 1, ..Default::default() }));
     }
+    for pool in ["", "hosts", "copies"] {
+        ask!("ListQueue", api.list_queue(pb::ListQueueRequest { pool: pool.into(), ..Default::default() }));
+    }
+    let open = pb::SessionOpen { holder: "canary".into(), ..Default::default() };
+    let first = pb::SessionRequest { open: Some(open), beat: 1, ..Default::default() };
+    let last = pb::SessionRequest { close: true, ..Default::default() };
+    let mut request = Request::new(tokio_stream::iter([first, last]));
+    by(request.metadata_mut());
+    in_session(api.session(request).await, heard).await;
     ask!("GetServer", api.get_server(pb::GetServerRequest {}));
     ask!("ListPools", admin.list_pools(pb::ListPoolsRequest::default()));
     ask!("ListTenants", admin.list_tenants(pb::ListTenantsRequest::default()));
@@ -495,6 +504,21 @@ async fn asked(address: &str, token: Option<&str>, leases: &[String], resources:
         let mut request = Request::new(request);
         by(request.metadata_mut());
         watched(&mut api, request, heard).await;
+    }
+}
+
+/// Hears a session that keeps no lease until it is closed, or it is refused.
+async fn in_session(opened: Result<Response<Streaming<pb::SessionResponse>>, Status>, heard: &mut Heard) {
+    let mut stream = match opened {
+        Ok(stream) => stream.into_inner(),
+        Err(status) => return heard.answer::<pb::SessionResponse>("Session", Err(status)),
+    };
+    loop {
+        match stream.message().await {
+            Ok(Some(message)) => heard.answer("Session", Ok(Response::new(message))),
+            Ok(None) => return,
+            Err(status) => return heard.answer::<pb::SessionResponse>("Session", Err(status)),
+        }
     }
 }
 

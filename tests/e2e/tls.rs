@@ -202,17 +202,17 @@ fn a_run_outlives_the_revocation_of_its_certificate_if_it_gets_another() {
         let output = as_caller(&server, "ops", &["ls", "--json"]).output().unwrap();
         let leases: serde_json::Value = serde_json::from_slice(&output.stdout).ok()?;
         let lease = leases["leases"].get(0).filter(|lease| lease["state"] == "ACTIVE")?;
-        Some((lease["id"].as_str()?.to_owned(), lease["expires_at"].as_str()?.to_owned()))
+        Some((lease["id"].as_str()?.to_owned(), lease["holder_doubt_since"].is_string()))
     };
     let (lease, _) = server.wait("the build to run", leased);
     server.pki(&["revoke", "ca", "7.pem"]);
     says(&mut run, "7.pem: it is revoked; trying again for at most");
+    server.wait("the end of the session's stream to be a doubt", || leased().filter(|(_, in_doubt)| *in_doubt));
     server.pki(&["client", "ca", "--uri", "spiffe://farm/agents/7", "--for", "1h", "--out", "again"]);
     for name in ["7.key", "7.pem"] {
         std::fs::rename(folder.join("again").join(name), folder.join(name)).unwrap();
     }
-    let (_, before) = leased().unwrap();
-    server.wait("the next renewal", || leased().filter(|(_, until)| *until != before));
+    server.wait("the session to go on with the other pair", || leased().filter(|(_, in_doubt)| !in_doubt));
     std::fs::write(&file, "").unwrap();
     assert!(run.wait().unwrap().success(), "{}", server.log());
     let output = as_caller(&server, "ops", &["get", &lease, "--json"]).output().unwrap();
