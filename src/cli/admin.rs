@@ -8,27 +8,32 @@ use super::machines;
 use super::read::resource_why;
 use super::select::{Named, Placed, named, placed, time, wire};
 use super::text;
+use crate::client::Endpoints;
 use crate::pb;
+use crate::pb::admin_service_client::AdminServiceClient;
 use clap::Args;
+use std::fmt::Display;
 use std::time::Duration;
 
-/// Verbs on one resource.
+type Admin = AdminServiceClient<Endpoints>;
+
+/// Verbs on resources.
 #[derive(Args, Debug)]
 pub(crate) struct OnResource {
-    /// Which: an id, or a machine as POOL/ITEM, or as ITEM where only one pool has it
-    #[arg(value_name = "RESOURCE|MACHINE", value_parser = placed)]
-    place: Placed,
+    /// Ids, or machines as POOL/ITEM, or as ITEM where only one pool has it
+    #[arg(value_name = "RESOURCE|MACHINE", value_parser = placed, required = true)]
+    places: Vec<Placed>,
     /// Why, for the audit trail
     #[arg(long, short = 'm', value_name = "TEXT", default_value = "")]
     reason: String,
 }
 
-/// `cordon` and `uncordon`: a resource, or a whole pool.
+/// `cordon` and `uncordon`: resources, or a whole pool.
 #[derive(Args, Debug)]
 pub(crate) struct OnResourceOrPool {
-    /// Which: an id, or a machine as POOL/ITEM, or as ITEM where only one pool has it
+    /// Ids, or machines as POOL/ITEM, or as ITEM where only one pool has it
     #[arg(value_name = "RESOURCE|MACHINE", value_parser = placed, required_unless_present = "pool", conflicts_with = "pool")]
-    place: Option<Placed>,
+    places: Vec<Placed>,
     /// The whole pool in its stead
     #[arg(long, short, value_name = "POOL")]
     pool: Option<String>,
@@ -40,9 +45,9 @@ pub(crate) struct OnResourceOrPool {
 /// Arguments of `drain`.
 #[derive(Args, Debug)]
 pub(crate) struct DrainArgs {
-    /// Which: an id, or a machine as POOL/ITEM, or as ITEM where only one pool has it
-    #[arg(value_name = "RESOURCE|MACHINE", value_parser = placed)]
-    place: Placed,
+    /// Ids, or machines as POOL/ITEM, or as ITEM where only one pool has it
+    #[arg(value_name = "RESOURCE|MACHINE", value_parser = placed, required = true)]
+    places: Vec<Placed>,
     /// Break the leases that are still there after this time; without it they run to their end
     #[arg(long, value_name = "TIME", value_parser = time)]
     deadline: Option<Duration>,
@@ -54,9 +59,9 @@ pub(crate) struct DrainArgs {
 /// Arguments of `hold`.
 #[derive(Args, Debug)]
 pub(crate) struct HoldArgs {
-    /// Which resource or machine; of a lease, the resource that it is on
-    #[arg(value_name = "RESOURCE|MACHINE|LEASE")]
-    place: String,
+    /// Resources or machines; of a lease, the resource that it is on
+    #[arg(value_name = "RESOURCE|MACHINE|LEASE", required = true)]
+    places: Vec<String>,
     /// For so long; then it goes back to service by way of a check
     #[arg(long = "for", value_name = "TIME", value_parser = time)]
     span: Duration,
@@ -95,10 +100,46 @@ pub(crate) enum Verb {
     Undrain,
 }
 
-/// Runs a command on one resource or one machine.
+/// Runs an order on each place, one after the other. A refusal ends none of the others; the exit code is that of the first one.
+async fn each<P: Display>(
+    context: &Context,
+    places: Vec<P>,
+    order: impl AsyncFn(P) -> Result<(), Failure>,
+) -> Result<Exit, Failure> {
+    let (one, ui) = (places.len() == 1, context.ui);
+    let mut refused = None;
+    for place in places {
+        let name = text::one_line(&place.to_string());
+        match order(place).await {
+            Ok(()) => {}
+            Err(failure) if one => return Err(failure),
+            Err(failure) => {
+                refused.get_or_insert(failure.exit);
+                let message = format!("{name}: {}", failure.message);
+                ui.err(&Failure { message, ..failure }.render(ui.color_err));
+            }
+        }
+    }
+    refused.map_or(Ok(Exit::Ok), |exit| Err(Failure::silent(exit)))
+}
+
+/// Runs a command on resources or machines.
 pub(crate) async fn say(context: &Context, verb: Verb, args: OnResource) -> Result<Exit, Failure> {
-    let mut admin = context.connect().await?.admin();
-    let OnResource { place, reason } = args;
+    let admin = context.connect().await?.admin();
+    if verb == Verb::Recover && !context.ui.json {
+        context.ui.event("what was kept is checked and cleaned now: what it was kept for is deleted");
+    }
+    each(context, args.places, async |place| one(context, admin.clone(), verb, (place, args.reason.clone())).await)
+        .await
+}
+
+/// Runs a command on one resource or one machine.
+async fn one(
+    context: &Context,
+    mut admin: Admin,
+    verb: Verb,
+    (place, reason): (Placed, String),
+) -> Result<(), Failure> {
     let (resource_id, machine) = place.parts();
     macro_rules! ask {
         ($call:ident, $request:ident) => {{
@@ -115,18 +156,30 @@ pub(crate) async fn say(context: &Context, verb: Verb, args: OnResource) -> Resu
         Verb::ForceDestroy => ask!(force_destroy, ForceDestroyRequest),
         Verb::Undrain => ask!(undrain, UndrainRequest),
     };
-    if verb == Verb::Recover && !context.ui.json {
-        context.ui.event("what was kept is checked and cleaned now: what it was kept for is deleted");
-    }
     let order = matches!(verb, Verb::Quarantine).then_some("the quarantine");
     tell(context, resource.as_ref(), machine.as_ref(), order)
 }
 
 /// Stops new leases, or allows them again.
 pub(crate) async fn cordon(context: &Context, args: OnResourceOrPool, on: bool) -> Result<Exit, Failure> {
-    let mut admin = context.connect().await?.admin();
-    let (resource_id, machine) = args.place.map(Placed::parts).unwrap_or_default();
-    let (pool, reason) = (args.pool.unwrap_or_default(), args.reason);
+    let admin = context.connect().await?.admin();
+    let OnResourceOrPool { places, pool, reason } = args;
+    if let Some(pool) = pool {
+        return cordon_one(context, admin, on, (String::new(), String::new(), pool, reason)).await.map(|()| Exit::Ok);
+    }
+    let order = async |place: Placed| {
+        let (resource_id, machine) = place.parts();
+        cordon_one(context, admin.clone(), on, (resource_id, machine, String::new(), reason.clone())).await
+    };
+    each(context, places, order).await
+}
+
+async fn cordon_one(
+    context: &Context,
+    mut admin: Admin,
+    on: bool,
+    (resource_id, machine, pool, reason): (String, String, String, String),
+) -> Result<(), Failure> {
     let (resource, machine, pool) = if on {
         let answer = context.ask(admin.cordon(pb::CordonRequest { resource_id, pool, reason, machine })).await?;
         (answer.resource, answer.machine, answer.pool)
@@ -143,30 +196,38 @@ pub(crate) async fn cordon(context: &Context, args: OnResourceOrPool, on: bool) 
         let state = if pool.cordoned { "cordoned" } else { "not cordoned" };
         context.ui.out(&format!("pool {} is {state}", pool.name))?;
     }
-    Ok(Exit::Ok)
+    Ok(())
 }
 
 /// No new leases, and away with it after the last.
 pub(crate) async fn drain(context: &Context, args: DrainArgs) -> Result<Exit, Failure> {
-    let mut admin = context.connect().await?.admin();
-    let (resource_id, machine) = args.place.parts();
-    let request =
-        pb::DrainRequest { resource_id, machine, reason: args.reason, deadline: args.deadline.and_then(wire) };
-    let answer = context.ask(admin.drain(request)).await?;
-    tell(context, answer.resource.as_ref(), answer.machine.as_ref(), Some("the drain"))
+    let admin = context.connect().await?.admin();
+    let DrainArgs { places, deadline, reason } = args;
+    let order = async |place: Placed| {
+        let (resource_id, machine) = place.parts();
+        let request =
+            pb::DrainRequest { resource_id, machine, reason: reason.clone(), deadline: deadline.and_then(wire) };
+        let answer = context.ask(admin.clone().drain(request)).await?;
+        tell(context, answer.resource.as_ref(), answer.machine.as_ref(), Some("the drain"))
+    };
+    each(context, places, order).await
 }
 
 /// Kept as it is for a while; breaks nothing.
 pub(crate) async fn hold(context: &Context, args: HoldArgs) -> Result<Exit, Failure> {
-    let mut admin = context.connect().await?.admin();
-    let (lease_id, (resource_id, machine)) = match named(&args.place) {
-        Ok(Named::Lease(id)) => (id, Default::default()),
-        Ok(Named::Resource(id)) => (String::new(), (id, String::new())),
-        Err(_) => (String::new(), (String::new(), args.place)),
+    let admin = context.connect().await?.admin();
+    let HoldArgs { places, span, reason } = args;
+    let order = async |place: String| {
+        let (lease_id, (resource_id, machine)) = match named(&place) {
+            Ok(Named::Lease(id)) => (id, Default::default()),
+            Ok(Named::Resource(id)) => (String::new(), (id, String::new())),
+            Err(_) => (String::new(), (String::new(), place)),
+        };
+        let request = pb::HoldRequest { resource_id, lease_id, machine, reason: reason.clone(), hold: wire(span) };
+        let answer = context.ask(admin.clone().hold(request)).await?;
+        tell(context, answer.resource.as_ref(), answer.machine.as_ref(), Some("the hold"))
     };
-    let request = pb::HoldRequest { resource_id, lease_id, machine, reason: args.reason, hold: wire(args.span) };
-    let answer = context.ask(admin.hold(request)).await?;
-    tell(context, answer.resource.as_ref(), answer.machine.as_ref(), Some("the hold"))
+    each(context, places, order).await
 }
 
 /// Ends a lease against its holder's will.
@@ -188,7 +249,7 @@ fn tell(
     resource: Option<&pb::Resource>,
     machine: Option<&pb::Item>,
     order: Option<&str>,
-) -> Result<Exit, Failure> {
+) -> Result<(), Failure> {
     let ui = context.ui;
     match (resource, machine) {
         (Some(resource), _) if ui.json => ui.document(&resource.json())?,
@@ -209,5 +270,5 @@ fn tell(
         (None, Some(machine)) => ui.out(&machines::line(machine))?,
         (None, None) => ui.out("done")?,
     }
-    Ok(Exit::Ok)
+    Ok(())
 }

@@ -5,6 +5,7 @@ use crate::duration;
 use crate::pb;
 use clap::Args;
 use std::collections::HashMap;
+use std::fmt;
 use std::time::Duration;
 use wharfinger_types::{LeaseId, ResourceId};
 
@@ -156,6 +157,13 @@ pub(crate) fn named(text: &str) -> Result<Named, String> {
 pub(crate) enum Placed {
     Resource(String),
     Machine(String),
+}
+
+impl fmt::Display for Placed {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let (Placed::Resource(name) | Placed::Machine(name)) = self;
+        f.write_str(name)
+    }
 }
 
 impl Placed {

@@ -264,6 +264,7 @@ calls! {
         list_resources: ListResourcesRequest => ListResourcesResponse,
         get_resource: GetResourceRequest => GetResourceResponse,
         events: EventsRequest => EventsResponse,
+        weather: WeatherRequest => WeatherResponse,
         cordon: CordonRequest => CordonResponse,
         uncordon: UncordonRequest => UncordonResponse,
         drain: DrainRequest => DrainResponse,

@@ -127,6 +127,7 @@ fn verbs_have_a_preview_and_strangers_none_and_each_screen_is_for_everyone() {
     strangers(&farm, &browser, &page, &host);
     with_a_preview(&farm, &browser, &page, &host, &lease);
     without_a_script(&farm, &browser, &page, &host);
+    several_at_once(&farm, &browser, &page);
     look_at_each(&browser, &programs, &page, &[&host.id, &lease.id, &waits.id]);
     // A browser has six connections to a server, for all tabs. The tenth tab is there all the same.
     for _ in 0..9 {
@@ -304,6 +305,46 @@ fn without_a_script(farm: &Farm, browser: &Browser, page: &str, host: &pb::Resou
     browser.command("Emulation.setScriptExecutionDisabled", &json!({ "value": false }));
 }
 
+fn hosts_of(farm: &Farm) -> Vec<pb::Resource> {
+    let request = pb::ListResourcesRequest { pools: vec!["hosts".into()], ..pb::ListResourcesRequest::default() };
+    let mut admin = farm.client.admin();
+    farm.runtime.block_on(admin.list_resources(request)).unwrap().into_inner().resources
+}
+
+/// Boxes that are selected stay selected while the farm changes, and the verb is carried out on each of them.
+fn several_at_once(farm: &Farm, browser: &Browser, page: &str) {
+    browser.look(1280, "light");
+    browser.go(&format!("{page}/resources?pool=hosts"));
+    browser.wait("two boxes", || {
+        (browser.script("return document.querySelectorAll('.bulk input[type=checkbox]').length") == 2).then_some(())
+    });
+    let boxes = "[...document.querySelectorAll('.bulk input[type=checkbox]')]";
+    browser.script(&format!("{boxes}.forEach((box) => box.click()); document.activeElement?.blur()"));
+    let before = browser.script("return document.body.dataset.revision");
+    let done = farm.server.cli(&["cordon", "--pool", "hosts", "--reason", "a change for the tab"]);
+    assert!(done.status.success(), "{done:?}");
+    browser.wait("the change", || (browser.script("return document.body.dataset.revision") != before).then_some(()));
+    assert!(farm.server.cli(&["uncordon", "--pool", "hosts"]).status.success());
+    assert_eq!(browser.script(&format!("return {boxes}.filter((box) => box.checked).length")), 2);
+    browser.script("document.querySelector('.bulk select').value = 'cordon'");
+    browser.click(".bulk button:not([name])");
+    browser.reads("Cordon 2 resources?");
+    picture(browser, "several", 1280, "light");
+    browser.fill("#reason", "a new switch");
+    browser.click("form.act button");
+    browser.reads("Cordon: 2 done");
+    let hosts = hosts_of(farm);
+    assert!(hosts.iter().all(|host| host.cordon_reason.starts_with("a new switch (batch ")), "{hosts:?}");
+    let mut args = vec!["uncordon"];
+    args.extend(hosts.iter().map(|host| &*host.id));
+    args.push("hosts/nothing");
+    let output = farm.server.cli(&args);
+    let said = String::from_utf8_lossy(&output.stderr).into_owned();
+    assert!(!output.status.success() && said.contains("hosts/nothing: "), "{output:?}");
+    assert!(hosts_of(farm).iter().all(|host| !host.cordoned), "a refusal ends none of the others: {said}");
+    assert_eq!(browser.complaints(), Vec::<String>::new());
+}
+
 fn look_at_each(browser: &Browser, programs: &Programs, page: &str, [host, lease, waits]: &[&str; 3]) {
     let screens = [
         "/".to_owned(),
@@ -317,6 +358,8 @@ fn look_at_each(browser: &Browser, programs: &Programs, page: &str, [host, lease
         format!("/leases/{waits}"),
         "/queue".into(),
         "/events".into(),
+        "/spot-stats".into(),
+        "/bulk?verb=recycle&all=1".into(),
         "/servers".into(),
         "/nothing".into(),
     ];

@@ -25,6 +25,8 @@ const DONE: usize = 1_024;
 const LOOKED_UP: usize = 64;
 /// Maximum length of a reason in bytes, as in the API.
 const MAX_REASON: usize = 4_096;
+/// The refusal of a form whose preview is old.
+pub(super) const OTHERS: &str = "Other leases are on it than you were shown. This is how it is now: look again.";
 
 /// The forms that were carried out. Cheap to clone.
 #[derive(Clone, Default)]
@@ -32,7 +34,7 @@ pub(crate) struct Done(Arc<Mutex<VecDeque<String>>>);
 
 impl Done {
     /// Notes a form. False: it was carried out before.
-    fn note(&self, once: &str) -> bool {
+    pub(super) fn note(&self, once: &str) -> bool {
         let mut done = self.0.lock().unwrap_or_else(PoisonError::into_inner);
         if done.iter().any(|known| known == once) {
             return false;
@@ -52,10 +54,10 @@ impl Done {
 
 /// The fields that a person has filled in.
 #[derive(Default)]
-struct Filled<'f> {
-    reason: &'f str,
-    time: &'f str,
-    refused: &'f str,
+pub(super) struct Filled<'f> {
+    pub(super) reason: &'f str,
+    pub(super) time: &'f str,
+    pub(super) refused: &'f str,
 }
 
 impl Page {
@@ -90,7 +92,7 @@ impl Page {
             preview,
             confirm: if act.is_final() { name } else { "" },
             seen: &digest(preview),
-            once: &format!("{:016x}{:016x}", random(), random()),
+            once: &number(),
             refused: filled.refused,
             reason: filled.reason,
             time: filled.time,
@@ -106,29 +108,18 @@ impl Page {
         };
         let (reason, time) = (form.value("reason").trim(), form.value("time").trim());
         let again = |refused: &str| self.form(asked, &who, act, (&preview, &name), &Filled { reason, time, refused });
-        if act.needs_reason() && reason.is_empty() {
-            return again("It needs a reason: who reads the audit trail has to know why.");
+        if let Some(fault) = fault_of(act, reason) {
+            return again(fault);
         }
-        if reason.len() > MAX_REASON {
-            return again("The reason has more than 4,096 bytes: shorten it.");
-        }
-        let breaks = act.breaks() && (act.verb != Verb::Drain || !time.is_empty());
-        if breaks && form.value("seen") != digest(&preview) {
-            return again("Other leases are on it than you were shown. This is how it is now: look again.");
+        if act.ends_leases(time) && form.value("seen") != digest(&preview) {
+            return again(OTHERS);
         }
         if act.is_final() && form.value("confirm").trim() != name {
             return again(&format!("To confirm, write {name} into the last field."));
         }
-        let span = match (act.verb, time) {
-            (Verb::Drain, "") => None,
-            (Verb::Drain | Verb::Hold, text) => match duration::parse(text) {
-                Ok(millis) => Some(prost_types::Duration {
-                    seconds: millis / 1000,
-                    nanos: i32::try_from(millis % 1000 * 1_000_000).unwrap_or(0),
-                }),
-                Err(fault) => return again(&format!("The time {fault}.")),
-            },
-            _ => None,
+        let span = match span_of(act.verb, time) {
+            Ok(span) => span,
+            Err(fault) => return again(&fault),
         };
         let once = form.value("once");
         let back = |revision: u64| {
@@ -153,8 +144,37 @@ impl Page {
     }
 }
 
+/// The number of a new form.
+pub(super) fn number() -> String {
+    format!("{:016x}{:016x}", random(), random())
+}
+
+/// The fault of a reason. `None`: it has none.
+pub(super) fn fault_of(act: &Act, reason: &str) -> Option<&'static str> {
+    if act.needs_reason() && reason.is_empty() {
+        return Some("It needs a reason: who reads the audit trail has to know why.");
+    }
+    (reason.len() > MAX_REASON).then_some("The reason has more than 4,096 bytes: shorten it.")
+}
+
+/// The span of time that a verb takes, from the text of a form.
+///
+/// # Errors
+/// The fault of the text, as a sentence.
+pub(super) fn span_of(verb: Verb, time: &str) -> Result<Option<prost_types::Duration>, String> {
+    match (verb, time) {
+        (Verb::Drain, "") => Ok(None),
+        (Verb::Drain | Verb::Hold, text) => {
+            let millis = duration::parse(text).map_err(|fault| format!("The time {fault}."))?;
+            let nanos = i32::try_from(millis % 1000 * 1_000_000).unwrap_or(0);
+            Ok(Some(prost_types::Duration { seconds: millis / 1000, nanos }))
+        }
+        _ => Ok(None),
+    }
+}
+
 /// A digest of the leases that a preview shows.
-fn digest(preview: &Preview) -> String {
+pub(super) fn digest(preview: &Preview) -> String {
     let mut ids: Vec<&str> = preview.leases.iter().map(|lease| &*lease.id).collect();
     ids.sort_unstable();
     hex(&Sha256::digest(format!("{} {}", ids.join(" "), preview.unseen))[..8])
@@ -163,26 +183,33 @@ fn digest(preview: &Preview) -> String {
 impl Ask<'_> {
     /// The leases that a verb would end, and the name of its target.
     async fn preview(self, act: &Act) -> Result<(Preview, String), InsideError> {
-        let mut preview = Preview::default();
-        let (mut ids, name) = match &act.target {
-            Target::Pool(_) | Target::Machine(_) => return Ok((preview, act.target.name().to_owned())),
-            Target::Lease(id) => (vec![id.clone()], id.clone()),
+        let (ids, name) = match &act.target {
+            Target::Pool(_) | Target::Machine(_) => return Ok((Preview::default(), act.target.name().to_owned())),
+            Target::Lease(id) => {
+                if overview::lease(&self, id).await?.is_none() {
+                    let message = format!("there is no lease {id}");
+                    return Err(InsideError { kind: RefusalKind::NotFound, reason: "UNKNOWN_LEASE".into(), message });
+                }
+                (vec![id.clone()], id.clone())
+            }
             Target::Resource(id) => {
                 let resource = overview::resource(&self, id).await?;
                 let name = if resource.item.is_empty() { resource.id.clone() } else { resource.item.clone() };
                 (resource.lease_ids, name)
             }
         };
+        Ok((self.ends(ids).await?, name))
+    }
+
+    /// Those of these leases that have not ended, with the leases of the copies that they stand for.
+    pub(super) async fn ends(self, mut ids: Vec<String>) -> Result<Preview, InsideError> {
+        let mut preview = Preview::default();
         while let Some(id) = ids.pop() {
             if preview.leases.len() >= LOOKED_UP {
                 preview.unseen += 1;
                 continue;
             }
             match overview::lease(&self, &id).await? {
-                None if matches!(act.target, Target::Lease(_)) => {
-                    let message = format!("there is no lease {id}");
-                    return Err(InsideError { kind: RefusalKind::NotFound, reason: "UNKNOWN_LEASE".into(), message });
-                }
                 // Out of the caller's view, and ended all the same.
                 None => preview.unseen += 1,
                 Some(lease) if lease.ended_at.is_some() => {}
@@ -193,11 +220,16 @@ impl Ask<'_> {
                 }
             }
         }
-        Ok((preview, name))
+        Ok(preview)
     }
 
     /// Calls the method of a verb. Returns the revision from which on reads show it; 0: it is not known.
-    async fn carry_out(self, act: &Act, reason: &str, span: Option<prost_types::Duration>) -> Result<u64, InsideError> {
+    pub(super) async fn carry_out(
+        self,
+        act: &Act,
+        reason: &str,
+        span: Option<prost_types::Duration>,
+    ) -> Result<u64, InsideError> {
         let (inside, caller, reason) = (self.inside, self.caller, reason.to_owned());
         let (resource_id, machine, pool) = match &act.target {
             Target::Resource(id) => (id.clone(), String::new(), String::new()),

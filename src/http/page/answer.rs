@@ -62,6 +62,11 @@ impl Form {
         Self(parse(bytes).map(|(key, value)| (key.into_owned(), value.into_owned())).collect())
     }
 
+    /// All values of a field.
+    pub(super) fn values<'f>(&'f self, name: &'f str) -> impl Iterator<Item = &'f str> {
+        self.0.iter().filter(move |(key, _)| key == name).map(|(_, value)| &**value)
+    }
+
     /// The value of a field; empty without one.
     pub(super) fn value(&self, name: &str) -> &str {
         self.0.iter().find(|(key, _)| key == name).map_or("", |(_, value)| value)
@@ -106,6 +111,7 @@ impl Page {
             "/go" => return see_other(&Screen::of_text(form().value("q")).url()),
             "/live" => return self.live_stream(asked, &form()).await,
             "/view" => return self.live_view(asked, &form()).await,
+            "/bulk" => return self.bulk_form(asked, &form()).await,
             _ => {}
         }
         if let Some(act) = Act::parse(asked.path) {
@@ -262,6 +268,7 @@ impl Page {
             }
             "/sign-out" => with_cookie(see_other("/"), &self.sessions.end(asked.headers)),
             "/sign-in" => self.signed_in(asked, &form).await,
+            "/bulk" => self.bulk(asked, &form).await,
             _ => match Act::parse(asked.path) {
                 Some(act) => self.act(asked, &act, &form).await,
                 None => self.missing(asked).await,
@@ -284,7 +291,7 @@ impl Page {
 }
 
 /// The verbs that a caller has somewhere.
-fn verbs(told: &pb::WhoAmIResponse) -> Verbs {
+pub(super) fn verbs(told: &pb::WhoAmIResponse) -> Verbs {
     told.rules.iter().flat_map(|rule| &rule.verbs).filter_map(|name| Verb::parse(name)).collect()
 }
 

@@ -131,6 +131,10 @@ impl Ask<'_> {
                 shown("Queue", view::queue(&overview::queue(&self, pool, after).await?, seconds()))
             }
             Screen::Events(filter) => shown("Events", view::events(&self.events(filter).await?)),
+            Screen::SpotStats => {
+                let told = self.inside.weather(self.caller, pb::WeatherRequest {}).await?;
+                shown("Spot", view::spot_stats(told.lines, seconds()))
+            }
             Screen::Servers => shown("Servers", view::servers(&self.servers().await?)),
         })
     }
@@ -156,7 +160,7 @@ impl Ask<'_> {
         Ok(view::OnePool { pool, trouble, waiting, events, actions, may: self.verbs })
     }
 
-    async fn resources(self, filter: &ResourceFilter) -> Answer<view::Resources> {
+    pub(super) async fn resources(self, filter: &ResourceFilter) -> Answer<view::Resources> {
         let names = allowed(self.list_pools().await)?.unwrap_or_default().pools;
         let states = match &*filter.state {
             "trouble" => LOOK.to_vec(),
@@ -175,6 +179,7 @@ impl Ask<'_> {
             next,
             looked,
             pools: names.iter().map(|pool| pool.name.clone()).collect(),
+            may: self.verbs,
         };
         if filter.text.is_empty() {
             let page = self.list_resources(request).await?;

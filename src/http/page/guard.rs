@@ -12,7 +12,7 @@ use std::net::{IpAddr, Ipv6Addr};
 use std::sync::Arc;
 
 /// Maximum length of the body of a form, in bytes.
-pub(crate) const MAX_FORM: usize = 16 * 1024;
+pub(crate) const MAX_FORM: usize = 32 * 1024;
 /// The media type of a form.
 const FORM: &str = "application/x-www-form-urlencoded";
 const SITE: HeaderName = HeaderName::from_static("sec-fetch-site");

@@ -9,6 +9,7 @@
 //! * `who`: the caller of a request.
 //! * `live`: the streams of screens that change.
 //! * `verb`, `act`: the verbs of operators, with a preview of what they break.
+//! * `bulk`: one verb on several resources.
 //! * `screen`: the screens by their addresses.
 //! * `ask`: asks the services for what a screen shows.
 //! * `view`, `part`: markup. They are pure.
@@ -18,6 +19,7 @@ mod act;
 mod answer;
 mod ask;
 mod asset;
+mod bulk;
 mod guard;
 mod live;
 mod part;

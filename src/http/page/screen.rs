@@ -36,6 +36,8 @@ pub(crate) enum Screen {
     },
     /// The audit trail.
     Events(EventFilter),
+    /// Machine types that EC2 sold, and their ends.
+    SpotStats,
     /// The servers.
     Servers,
 }
@@ -171,6 +173,7 @@ impl Screen {
                 lease: query.value("lease"),
                 after: query.value("after"),
             }),
+            ("spot-stats", None) => Self::SpotStats,
             ("servers", None) => Self::Servers,
             _ => return None,
         })
@@ -199,6 +202,7 @@ impl Screen {
                 "/events",
                 &[("pool", pool), ("kind", kind), ("resource", resource), ("lease", lease), ("after", after)],
             ),
+            Self::SpotStats => "/spot-stats".into(),
             Self::Servers => "/servers".into(),
         }
     }
@@ -307,6 +311,7 @@ mod tests {
             Screen::Lease("lse_1".into()),
             Screen::Queue { pool: hostile.into(), after: "lse_1".into() },
             Screen::Events(EventFilter { kind: "lease.".into(), after: "x=".into(), ..EventFilter::default() }),
+            Screen::SpotStats,
             Screen::Servers,
         ] {
             let url = screen.url();

@@ -1,5 +1,6 @@
 //! The page of a broker over a store in memory, without a browser.
 
+mod bulk;
 mod sign_in;
 mod verbs;
 
@@ -173,6 +174,7 @@ async fn each_screen_shows_a_farm_and_no_text_of_others_is_markup() {
         "/queue?pool=p".into(),
         "/events".into(),
         "/events?kind=lease.".into(),
+        "/spot-stats".into(),
         "/servers".into(),
         screen::Screen::work(HOSTILE).url(),
     ];
@@ -297,7 +299,7 @@ async fn a_missing_page_is_reported_and_each_answer_has_its_security_headers() {
     assert_eq!(strange.status.as_u16(), 421, "{}", strange.text);
     let foreign = [("content-type", "application/x-www-form-urlencoded"), ("origin", "http://evil.test")];
     assert_eq!(world.ask(Method::POST, "/theme", &foreign, "theme=dark").await.status.as_u16(), 403);
-    assert_eq!(world.post("/theme", "", &"x".repeat(17 * 1024)).await.status.as_u16(), 413);
+    assert_eq!(world.post("/theme", "", &"x".repeat(33 * 1024)).await.status.as_u16(), 413);
     let dark = world.post("/theme", "", "theme=dark&to=%2Fpools%3Fx").await;
     assert_eq!((dark.status.as_u16(), dark.header("location")), (303, "/pools"));
     assert!(dark.header("set-cookie").starts_with("theme=dark;"));

@@ -109,6 +109,11 @@ impl Act {
         )
     }
 
+    /// Whether it ends leases with this text in the field of its time.
+    pub(crate) fn ends_leases(&self, time: &str) -> bool {
+        self.breaks() && (self.verb != Verb::Drain || !time.is_empty())
+    }
+
     /// Whether it needs a reason. The trail takes one of each.
     pub(crate) fn needs_reason(&self) -> bool {
         !matches!(self.verb, Verb::Check | Verb::Uncordon | Verb::Undrain | Verb::Recover)

@@ -34,11 +34,12 @@ let paused = false;
 let waiting = null;
 let spoken = 0;
 
-// Nobody's reading is disturbed: while text is selected or a form of the screen has the focus, a view waits.
+// A reader is not disturbed: while text or a box is selected, or a form of the screen has the focus, a view waits.
 const busy = () => {
   const selection = document.getSelection();
   const inside = selection && !selection.isCollapsed && main.contains(selection.anchorNode);
-  return paused || inside || main.contains(document.activeElement?.closest("form") ?? null);
+  const chosen = main.querySelector("input[type=checkbox]:checked") !== null;
+  return paused || inside || chosen || main.contains(document.activeElement?.closest("form") ?? null);
 };
 
 const open = () => new Set([...main.querySelectorAll("details[open] > summary")].map((summary) => summary.textContent));

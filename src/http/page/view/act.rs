@@ -53,27 +53,7 @@ pub(crate) fn act(form: &ActForm<'_>) -> Markup {
         @if !form.refused.is_empty() { p.strip role="alert" { (form.refused) } }
         @if act.breaks() { (broken(act, preview)) }
         form.act action=(act.url()) method="post" {
-            input type="hidden" name="seen" value=(form.seen);
-            input type="hidden" name="once" value=(form.once);
-            @match act.verb {
-                Verb::Hold => {
-                    label for="time" { "For how long" }
-                    input #time name="time" type="text" required value=(if form.time.is_empty() { "2h" } else { form.time }) aria-describedby="time-help";
-                    span.none #time-help { "As in 30m, 2h, 1d or 7d. It ends by itself." }
-                }
-                Verb::Drain => {
-                    label for="time" { "Deadline, from now on" }
-                    input #time name="time" type="text" value=(form.time) aria-describedby="time-help";
-                    span.none #time-help { "As in 30m or 2h. Empty: the leases run to their end." }
-                }
-                _ => {}
-            }
-            label for="reason" { "Reason, for the audit trail and for readers" @if !act.needs_reason() { " (may be empty)" } }
-            textarea #reason name="reason" rows="3" maxlength="4096" required[act.needs_reason()] { (form.reason) }
-            @if !form.confirm.is_empty() {
-                label for="confirm" { "Write " code { (visible(form.confirm)) } " to confirm" }
-                input #confirm name="confirm" type="text" required autocomplete="off";
-            }
+            (fields(act, (form.seen, form.once), (form.reason, form.time), form.confirm))
             p {
                 button.breaks[act.breaks()] { (title(act.verb)) " now" } " "
                 (to(&act.target.screen(), "Go back; do nothing"))
@@ -83,7 +63,35 @@ pub(crate) fn act(form: &ActForm<'_>) -> Markup {
     }
 }
 
-fn broken(act: &Act, preview: &Preview) -> Markup {
+/// The fields of a form: hidden ones, those of the verb, the reason, and the text that confirms it.
+pub(super) fn fields(act: &Act, (seen, once): (&str, &str), (reason, time): (&str, &str), confirm: &str) -> Markup {
+    html! {
+        input type="hidden" name="seen" value=(seen);
+        input type="hidden" name="once" value=(once);
+        @match act.verb {
+            Verb::Hold => {
+                label for="time" { "For how long" }
+                input #time name="time" type="text" required value=(if time.is_empty() { "2h" } else { time }) aria-describedby="time-help";
+                span.none #time-help { "As in 30m, 2h, 1d or 7d. It ends by itself." }
+            }
+            Verb::Drain => {
+                label for="time" { "Deadline, from now on" }
+                input #time name="time" type="text" value=(time) aria-describedby="time-help";
+                span.none #time-help { "As in 30m or 2h. Empty: the leases run to their end." }
+            }
+            _ => {}
+        }
+        label for="reason" { "Reason, for the audit trail and for readers" @if !act.needs_reason() { " (may be empty)" } }
+        textarea #reason name="reason" rows="3" maxlength="4096" required[act.needs_reason()] { (reason) }
+        @if !confirm.is_empty() {
+            label for="confirm" { "Write " code { (visible(confirm)) } " to confirm" }
+            input #confirm name="confirm" type="text" required autocomplete="off";
+        }
+    }
+}
+
+/// The leases that a verb would end.
+pub(super) fn broken(act: &Act, preview: &Preview) -> Markup {
     let holders: std::collections::BTreeSet<&str> = preview.leases.iter().map(|lease| &*lease.holder).collect();
     html! {
         section aria-labelledby="breaks" {

@@ -1,6 +1,7 @@
 //! The screens: what was asked for in, markup out. A view calls no service, decides nothing, and reads no request.
 
 mod act;
+mod bulk;
 mod events;
 mod frame;
 mod lease;
@@ -13,8 +14,10 @@ mod resource;
 mod resources;
 mod servers;
 mod sign_in;
+mod spot_stats;
 
 pub(crate) use act::{ActForm, Preview, act, title, verbs};
+pub(crate) use bulk::{BulkForm, Carried, bulk, carried};
 pub(crate) use events::{Events, events};
 pub(crate) use frame::{Frame, Theme, configuration, frame, role};
 pub(crate) use lease::{OneLease, lease};
@@ -27,6 +30,7 @@ pub(crate) use resource::{OneResource, resource};
 pub(crate) use resources::{Resources, resources, state_words as resource_states};
 pub(crate) use servers::{Servers, servers};
 pub(crate) use sign_in::{Redirect, redirect, sign_in};
+pub(crate) use spot_stats::spot_stats;
 
 use crate::http::page::part::clipped;
 use maud::{Markup, html};

@@ -1,7 +1,9 @@
 //! Resources, a page at a time, by a filter that is in the address.
 
+use super::bulk;
 use super::now::why;
-use super::{cell, head, more};
+use super::{cell, more};
+use crate::auth::Verbs;
 use crate::http::page::part::{self, clipped, resource_state, resource_word, time};
 use crate::http::page::screen::{ResourceFilter, Screen};
 use crate::pb;
@@ -17,6 +19,8 @@ pub(crate) struct Resources {
     pub(crate) looked: Option<usize>,
     /// Names of all pools.
     pub(crate) pools: Vec<String>,
+    /// The verbs that the caller may use.
+    pub(crate) may: Verbs,
 }
 
 /// The states of a filter, in lower case.
@@ -28,12 +32,11 @@ pub(crate) fn state_words() -> impl Iterator<Item = (pb::ResourceState, String)>
 
 /// The screen.
 pub(crate) fn resources(shown: &Resources) -> Markup {
-    const COLUMNS: [&str; 9] = ["State", "Resource", "Pool", "On", "Slots", "Leases", "Why", "Uses", "Age"];
-    let filter = &shown.filter;
     let next = match shown.next.is_empty() {
         true => String::new(),
-        false => Screen::Resources(ResourceFilter { after: shown.next.clone(), ..filter.clone() }).url(),
+        false => Screen::Resources(ResourceFilter { after: shown.next.clone(), ..shown.filter.clone() }).url(),
     };
+    let filter = &shown.filter;
     html! {
         h1 { "Resources" }
         form.filter action="/resources" method="get" {
@@ -52,26 +55,18 @@ pub(crate) fn resources(shown: &Resources) -> Markup {
         @if let Some(looked) = shown.looked { p.none { "Looked at " (looked) " resources; found " (shown.list.len()) "." } }
         @if shown.list.is_empty() { p.none { "None." } }
         @else {
-            table {
-                caption.unseen { "Resources" }
-                (head(&COLUMNS))
-                tbody {
-                    @for one in &shown.list {
-                        tr id=(one.id) {
-                            (cell("State", &resource_state(one.state())))
-                            (cell("Resource", &part::machine(&one.item, &one.id)))
-                            (cell("Pool", &part::pool(&one.pool)))
-                            (cell("On", &part::resource(&one.parent_id)))
-                            (cell("Slots", &html! { (one.slots_in_use) " of " (one.slots) }))
-                            (cell("Leases", &html! {
-                                @for id in one.lease_ids.iter().take(3) { span.item { (part::lease(id)) } }
-                                @if one.lease_ids.len() > 3 { (one.lease_ids.len() - 3) " more" }
-                                @if one.lease_ids.is_empty() { span.none { "–" } }
-                            }))
-                            (cell("Why", &html! { (why(one)) @if one.ends_at.is_some() { " ends " (time(one.ends_at.as_ref())) } }))
-                            (cell("Uses", &html! { (one.uses) }))
-                            (cell("Age", &time(one.created_at.as_ref())))
-                        }
+            @let choice = bulk::choice(&shown.may);
+            @if choice.is_empty() { (table(&shown.list, false)) }
+            @else {
+                form.bulk action="/bulk" method="get" {
+                    input type="hidden" name="pool" value=(filter.pool);
+                    input type="hidden" name="state" value=(filter.state);
+                    input type="hidden" name="q" value=(filter.text);
+                    (table(&shown.list, true))
+                    p.verbs {
+                        label { "Verb " select name="verb" { @for (word, title) in &choice { option value=(word) { (title) } } } }
+                        button { "For the selected…" }
+                        button name="all" value="1" { "For all of this filter…" }
                     }
                 }
             }
@@ -79,5 +74,41 @@ pub(crate) fn resources(shown: &Resources) -> Markup {
         (more(&next, if shown.list.is_empty() { "look further" } else { "next page" }))
         @if !filter.after.is_empty() { p { a href=(Screen::Resources(ResourceFilter { after: String::new(), ..filter.clone() }).url()) { "first page" } } }
         @if !filter.pool.is_empty() { p { "Pool " (part::pool(&filter.pool)) " " span.none { (clipped(&filter.text)) } } }
+    }
+}
+
+/// The rows, with a box for each if they can be selected.
+fn table(list: &[pb::Resource], selects: bool) -> Markup {
+    const COLUMNS: [&str; 9] = ["State", "Resource", "Pool", "On", "Slots", "Leases", "Why", "Uses", "Age"];
+    html! {
+        table {
+            caption.unseen { "Resources" }
+            thead {
+                tr {
+                    @if selects { th scope="col" { "Select" } }
+                    @for column in COLUMNS { th scope="col" { (column) } }
+                }
+            }
+            tbody {
+                @for one in list {
+                    tr id=(one.id) {
+                        @if selects { (cell("Select", &bulk::select(one))) }
+                        (cell("State", &resource_state(one.state())))
+                        (cell("Resource", &part::machine(&one.item, &one.id)))
+                        (cell("Pool", &part::pool(&one.pool)))
+                        (cell("On", &part::resource(&one.parent_id)))
+                        (cell("Slots", &html! { (one.slots_in_use) " of " (one.slots) }))
+                        (cell("Leases", &html! {
+                            @for id in one.lease_ids.iter().take(3) { span.item { (part::lease(id)) } }
+                            @if one.lease_ids.len() > 3 { (one.lease_ids.len() - 3) " more" }
+                            @if one.lease_ids.is_empty() { span.none { "–" } }
+                        }))
+                        (cell("Why", &html! { (why(one)) @if one.ends_at.is_some() { " ends " (time(one.ends_at.as_ref())) } }))
+                        (cell("Uses", &html! { (one.uses) }))
+                        (cell("Age", &time(one.created_at.as_ref())))
+                    }
+                }
+            }
+        }
     }
 }
