@@ -5,8 +5,12 @@ use crate::json::Json;
 use crate::key::{KeySet, KeySetError};
 use crate::url::{HttpsUrl, UrlError};
 use bytes::Bytes;
-use http_body_util::{BodyExt, Empty, Limited};
-use hyper::header::{ACCEPT, CACHE_CONTROL, HOST, HeaderMap, LOCATION, USER_AGENT};
+use http_body_util::{BodyExt, Full, Limited};
+use hyper::header::{
+    ACCEPT, AUTHORIZATION, CACHE_CONTROL, CONTENT_TYPE, HOST, HeaderMap, HeaderValue, LOCATION, USER_AGENT,
+};
+use hyper::http::request::Builder;
+use hyper::http::response::Parts;
 use hyper::{Request, StatusCode};
 use hyper_util::rt::TokioIo;
 use std::future::Future;
@@ -53,10 +57,12 @@ pub(crate) enum FetchError {
     Discovery(HttpsUrl),
     #[error("{0} has the settings of another issuer: its `issuer` is not equal, byte for byte")]
     OtherIssuer(HttpsUrl),
-    #[error("{0} names keys at {1:?}, which {2}")]
-    JwksUrl(HttpsUrl, String, UrlError),
-    #[error("{0} names keys at {1}, which has another host; list it in `hosts` if that is right")]
-    OtherHost(HttpsUrl, HttpsUrl),
+    #[error("{0} has no `{1}`")]
+    NoEndpoint(HttpsUrl, &'static str),
+    #[error("`{1}` of {0} is {2:?}, which {3}")]
+    Endpoint(HttpsUrl, &'static str, String, UrlError),
+    #[error("`{1}` of {0} is {2}, which has another host; list it in `hosts` if that is right")]
+    OtherHost(HttpsUrl, &'static str, HttpsUrl),
     #[error("what was fetched {0}")]
     Keys(KeySetError),
     #[error("the file of the keys cannot be read: {0}")]
@@ -121,26 +127,53 @@ async fn read(path: &Path) -> io::Result<Vec<u8>> {
 
 /// The URL of the keys, by the issuer's own settings, and the addresses that it may have.
 async fn discover(tls: &WebTls, issuer: &str, hosts: &[String]) -> Result<(HttpsUrl, Reach), FetchError> {
-    let at = HttpsUrl::discovery(issuer).map_err(FetchError::Url)?;
-    let got = get(tls, &at, Reach::Any).await?;
-    let json = Json::parse(&got.body).map_err(|_| FetchError::Discovery(at.clone()))?;
-    let text = |name: &str| json.as_object().and_then(|members| members.get(name)?.as_text());
-    let (Some(found), Some(keys)) = (text("issuer"), text("jwks_uri")) else { return Err(FetchError::Discovery(at)) };
-    if found != issuer {
-        return Err(FetchError::OtherIssuer(at));
+    let settings = Settings::fetch(tls, issuer).await?;
+    Ok((settings.endpoint("jwks_uri", hosts)?, settings.reach))
+}
+
+/// The settings that an issuer publishes.
+pub(crate) struct Settings {
+    at: HttpsUrl,
+    json: Json,
+    /// The addresses that its endpoints may have: a stranger's settings must not lead into this network.
+    pub(crate) reach: Reach,
+}
+
+impl Settings {
+    /// Fetches the settings of this issuer.
+    pub(crate) async fn fetch(tls: &WebTls, issuer: &str) -> Result<Self, FetchError> {
+        let at = HttpsUrl::discovery(issuer).map_err(FetchError::Url)?;
+        let got = get(tls, &at, Reach::Any).await?;
+        let json = Json::parse(&got.body).map_err(|_| FetchError::Discovery(at.clone()))?;
+        let reach = if got.private { Reach::Any } else { Reach::Public };
+        let settings = Self { at, json, reach };
+        match settings.text("issuer") {
+            None => Err(FetchError::Discovery(settings.at)),
+            Some(found) if found != issuer => Err(FetchError::OtherIssuer(settings.at)),
+            Some(_) => Ok(settings),
+        }
     }
-    let url = HttpsUrl::parse(keys).map_err(|error| FetchError::JwksUrl(at.clone(), keys.to_owned(), error))?;
-    let host = url.host();
-    if !host.eq_ignore_ascii_case(at.host()) && !hosts.iter().any(|listed| listed.eq_ignore_ascii_case(host)) {
-        return Err(FetchError::OtherHost(at, url));
+
+    fn text(&self, name: &str) -> Option<&str> {
+        self.json.as_object().and_then(|members| members.get(name)?.as_text())
     }
-    // A stranger's settings must not lead into this network.
-    Ok((url, if got.private { Reach::Any } else { Reach::Public }))
+
+    /// An endpoint, which has the host of the issuer or one of these.
+    pub(crate) fn endpoint(&self, name: &'static str, hosts: &[String]) -> Result<HttpsUrl, FetchError> {
+        let text = self.text(name).ok_or_else(|| FetchError::NoEndpoint(self.at.clone(), name))?;
+        let url = HttpsUrl::parse(text)
+            .map_err(|error| FetchError::Endpoint(self.at.clone(), name, text.to_owned(), error))?;
+        let host = url.host();
+        if !host.eq_ignore_ascii_case(self.at.host()) && !hosts.iter().any(|listed| listed.eq_ignore_ascii_case(host)) {
+            return Err(FetchError::OtherHost(self.at.clone(), name, url));
+        }
+        Ok(url)
+    }
 }
 
 /// The addresses to which a request may go.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Reach {
+pub(crate) enum Reach {
     Any,
     Public,
 }
@@ -157,19 +190,7 @@ struct Got {
 async fn get(tls: &WebTls, url: &HttpsUrl, reach: Reach) -> Result<Got, FetchError> {
     let mut url = url.clone();
     for _ in 0..=MAX_REDIRECTS {
-        let (stream, private) = connect(&url, reach).await?;
-        let stream = tls.connect(url.host(), stream).await.map_err(|error| FetchError::Tls(url.clone(), error))?;
-        let failed = |error| FetchError::Http(url.clone(), error);
-        let (mut sender, connection) =
-            hyper::client::conn::http1::handshake(TokioIo::new(stream)).await.map_err(failed)?;
-        let _connection = AbortOnDropHandle::new(tokio::spawn(connection));
-        let request = Request::get(url.path())
-            .header(HOST, url.authority())
-            .header(ACCEPT, "application/json")
-            .header(USER_AGENT, concat!("wharfinger/", env!("CARGO_PKG_VERSION")))
-            .body(Empty::<Bytes>::new())
-            .map_err(|_| FetchError::Url(UrlError::Form))?;
-        let (head, body) = sender.send_request(request).await.map_err(failed)?.into_parts();
+        let (head, body, private) = send(tls, &url, reach, Request::get(url.path()), Bytes::new()).await?;
         if head.status.is_redirection() {
             let location = head.headers.get(LOCATION).and_then(|value| value.to_str().ok());
             let next = location.and_then(|location| url.join(location).ok()).filter(|next| next.is_same_server(&url));
@@ -179,10 +200,53 @@ async fn get(tls: &WebTls, url: &HttpsUrl, reach: Reach) -> Result<Got, FetchErr
         if head.status != StatusCode::OK {
             return Err(FetchError::Status(url, head.status));
         }
-        let body = Limited::new(body, MAX_BODY).collect().await.map_err(|_| FetchError::Body(url.clone()))?;
-        return Ok(Got { body: body.to_bytes(), max_age: max_age(&head.headers), private });
+        return Ok(Got { body, max_age: max_age(&head.headers), private });
     }
     Err(FetchError::Redirect(url))
+}
+
+/// Posts a form. The answer comes with its status: one that refuses has a body, too. A redirection is not followed.
+pub(crate) async fn post(
+    tls: &WebTls,
+    url: &HttpsUrl,
+    reach: Reach,
+    authorization: Option<HeaderValue>,
+    form: String,
+) -> Result<(StatusCode, Bytes), FetchError> {
+    let mut request = Request::post(url.path()).header(CONTENT_TYPE, "application/x-www-form-urlencoded");
+    if let Some(authorization) = authorization {
+        request = request.header(AUTHORIZATION, authorization);
+    }
+    let (head, body, _) = send(tls, url, reach, request, form.into()).await?;
+    if head.status.is_redirection() {
+        return Err(FetchError::Redirect(url.clone()));
+    }
+    Ok((head.status, body))
+}
+
+/// One request on a connection of its own. Returns the answer, and whether the address of the server is not public.
+async fn send(
+    tls: &WebTls,
+    url: &HttpsUrl,
+    reach: Reach,
+    request: Builder,
+    body: Bytes,
+) -> Result<(Parts, Bytes, bool), FetchError> {
+    let (stream, private) = connect(url, reach).await?;
+    let stream = tls.connect(url.host(), stream).await.map_err(|error| FetchError::Tls(url.clone(), error))?;
+    let failed = |error| FetchError::Http(url.clone(), error);
+    let (mut sender, connection) = hyper::client::conn::http1::handshake(TokioIo::new(stream)).await.map_err(failed)?;
+    // Ends with this call.
+    let _connection = AbortOnDropHandle::new(tokio::spawn(connection));
+    let request = request
+        .header(HOST, url.authority())
+        .header(ACCEPT, "application/json")
+        .header(USER_AGENT, concat!("wharfinger/", env!("CARGO_PKG_VERSION")))
+        .body(Full::new(body))
+        .map_err(|_| FetchError::Url(UrlError::Form))?;
+    let (head, body) = sender.send_request(request).await.map_err(failed)?.into_parts();
+    let body = Limited::new(body, MAX_BODY).collect().await.map_err(|_| FetchError::Body(url.clone()))?;
+    Ok((head, body.to_bytes(), private))
 }
 
 async fn connect(url: &HttpsUrl, reach: Reach) -> Result<(TcpStream, bool), FetchError> {
@@ -279,9 +343,8 @@ mod tests {
 
     #[test]
     fn the_age_of_an_answer_is_read_among_other_rules() {
-        let age = |text: &'static str| {
-            max_age(&HeaderMap::from_iter([(CACHE_CONTROL, hyper::header::HeaderValue::from_static(text))]))
-        };
+        let age =
+            |text: &'static str| max_age(&HeaderMap::from_iter([(CACHE_CONTROL, HeaderValue::from_static(text))]));
         assert_eq!(age("public, max-age=3600, must-revalidate"), Some(Duration::from_secs(3600)));
         assert_eq!(age("max-age=0"), Some(Duration::ZERO));
         for text in ["no-store", "max-age=-1", "max-age=x", "s-maxage=5"] {

@@ -4,6 +4,7 @@
 //! * [`IssuerSettings`] has the rules of one issuer: algorithms, lifetime, conditions, grants, the principal's template.
 //! * [`Preset`] has the usual rules of a product, and the claims that a grant of it must name.
 //! * [`KeySet`] is the issuer's keys. Keys of unsafe kinds are left out when a set is read.
+//! * [`Provider`] signs people in: the authorization code flow with PKCE.
 //! * `source` fetches a set in the background, and stores it while the issuer is out of reach.
 //!
 //! Each function that judges time takes the present time as an argument.
@@ -33,6 +34,7 @@ mod issuer;
 mod json;
 mod key;
 mod preset;
+mod provider;
 mod source;
 mod template;
 mod url;
@@ -49,6 +51,7 @@ pub use issuer::{Grant, Granted, IssuerSettings, Keys, Verified};
 pub use json::{Json, JsonError};
 pub use key::{Key, KeySet, KeySetError};
 pub use preset::Preset;
+pub use provider::{Begun, Pending, Provider, ProviderError, ProviderSettings};
 pub use template::{Template, TemplateError};
 pub use url::{HttpsUrl, UrlError};
 pub use value::{Attributes, Scalar, Value};

@@ -82,7 +82,8 @@ async fn bind_page(page: &Page) -> Result<BoundPage, Failure> {
     };
     let proxy = page.proxy.as_ref();
     let proxy = proxy.map(|proxy| ProxySettings { header: proxy.header.clone(), from: proxy.from.clone() });
-    let settings = PageSettings { names: page.names.clone(), secure: page.is_secure(), proxy };
+    let oidc = page.oidc.clone();
+    let settings = PageSettings { names: page.names.clone(), secure: page.is_secure(), proxy, oidc };
     Ok(BoundPage { tcp, unix, tls: page.tls.clone(), settings })
 }
 

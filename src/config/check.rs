@@ -102,6 +102,8 @@ pub(crate) fn check(file: &File<'_>, folder: &Path, problems: &mut Problems) -> 
     };
     let around = page::Around {
         auth: file.auth.is_there(),
+        issuers: checked.auth.as_ref().map_or(&[], |callers| &callers.issuers),
+        issuers_are_right: checked.auth.is_some() || !file.auth.is_there(),
         allow_remote: file.allow_remote.as_ref().is_some_and(|allow| *allow.get_ref()),
         taken: &[("[server]", checked.listen), ("[metrics]", checked.metrics)],
     };

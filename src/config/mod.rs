@@ -20,6 +20,7 @@ mod jenkins;
 mod load;
 mod log;
 mod page;
+mod page_oidc;
 mod page_proxy;
 mod per_address;
 mod problem;

@@ -1,6 +1,8 @@
-//! `[page]`: the port of the operator's page, and the names by which people reach it. `page_proxy.rs` has `[page.proxy]`.
+//! `[page]`: the port of the operator's page, and the names by which people reach it. `page_proxy.rs` has
+//! `[page.proxy]`, `page_oidc.rs` has `[page.oidc]`.
 
 use super::check::address;
+use super::page_oidc::{self, OidcSection};
 use super::page_proxy::{self, Beside, PageProxy, ProxySection};
 use super::problem::{Problems, Span};
 use super::reader::Reader;
@@ -9,6 +11,7 @@ use crate::socket::UnixSocket;
 use std::net::{IpAddr, SocketAddr};
 use std::path::Path;
 use toml::Spanned;
+use wharfinger_jwt::{IssuerSettings, ProviderSettings};
 use wharfinger_tls::{ClientAuth, Protocol};
 
 /// The default address of the page.
@@ -27,6 +30,8 @@ pub struct Page {
     pub tls: Option<Tls>,
     /// The proxy before it that names people.
     pub proxy: Option<PageProxy>,
+    /// The issuer that signs people in.
+    pub oidc: Option<ProviderSettings>,
 }
 
 impl Page {
@@ -91,6 +96,7 @@ pub(crate) struct PageSection {
     hosts: Vec<Spanned<String>>,
     pub(crate) tls: TlsSection,
     pub(crate) proxy: ProxySection,
+    oidc: OidcSection,
 }
 
 /// The other settings of the file that the page depends on.
@@ -99,6 +105,10 @@ pub(crate) struct Around<'a> {
     pub(crate) auth: bool,
     /// Whether everyone on the network may do everything.
     pub(crate) allow_remote: bool,
+    /// The issuers of tokens.
+    pub(crate) issuers: &'a [IssuerSettings],
+    /// Whether none of them has a mistake.
+    pub(crate) issuers_are_right: bool,
     /// The addresses of the other ports, with their tables.
     pub(crate) taken: &'a [(&'static str, Option<SocketAddr>)],
 }
@@ -112,6 +122,7 @@ pub(crate) fn read(file: &mut Reader<'_>, problems: &mut Problems) -> PageSectio
         hosts: page.strings("hosts", problems).unwrap_or_default(),
         tls: tls::read(&mut page, &tls::OF_PAGE, problems),
         proxy: page_proxy::read(&mut page, problems),
+        oidc: page_oidc::read(&mut page, problems),
     };
     page.finish(problems);
     section
@@ -180,7 +191,8 @@ pub(crate) fn check(
     }
     let beside = Beside { listen, unix, granted };
     let proxy = page_proxy::check(&section.proxy, &beside, folder, problems);
-    (problems.len() == before).then_some(Page { listen: listen?, url, names, tls, proxy })
+    let oidc = page_oidc::check(&section.oidc, url.as_deref(), around, folder, problems);
+    (problems.len() == before).then_some(Page { listen: listen?, url, names, tls, proxy, oidc })
 }
 
 /// The host of the address of a page. `None`: it is none.

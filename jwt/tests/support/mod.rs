@@ -186,8 +186,12 @@ struct State {
     requests: Vec<String>,
     /// The token that `/token` issues, as GitHub Actions does.
     token: Option<String>,
+    /// Makes the answer to a form that changes a code into a token: its status and text, by the head and the body of the request.
+    exchange: Option<Arc<Exchange>>,
     stop: bool,
 }
+
+type Exchange = dyn Fn(&str, &str) -> (u16, String) + Send + Sync;
 
 /// An issuer with an HTTPS server on loopback.
 pub(crate) struct Issuer {
@@ -227,6 +231,7 @@ impl Issuer {
             keys: keys.iter().map(|key| key.jwk()).collect(),
             requests: Vec::new(),
             token: None,
+            exchange: None,
             stop: false,
         };
         let state = Arc::new(Mutex::new(state));
@@ -255,6 +260,11 @@ impl Issuer {
     /// Issues this token to those who ask `/token`.
     pub(crate) fn issue(&self, token: &str) {
         self.state.lock().unwrap().token = Some(token.into());
+    }
+
+    /// Answers forms at `/oauth/token` with this.
+    pub(crate) fn exchange(&self, answer: impl Fn(&str, &str) -> (u16, String) + Send + Sync + 'static) {
+        self.state.lock().unwrap().exchange = Some(Arc::new(answer));
     }
 
     /// The paths that were asked for.
@@ -289,7 +299,11 @@ fn answer(stream: TcpStream, config: &Arc<rustls::ServerConfig>, state: &Mutex<S
     let path = request.split(' ').nth(1)?.to_owned();
     state.lock().unwrap().requests.push(path.clone());
     let keys = json!({ "keys": state.lock().unwrap().keys }).to_string();
-    let settings = |issuer: &str, keys: &str| json!({ "issuer": issuer, "jwks_uri": keys }).to_string();
+    let settings = |issuer: &str, keys: &str| {
+        let (authorize, token) = (format!("{own}/authorize?tenant=1"), format!("{own}/oauth/token"));
+        json!({ "issuer": issuer, "jwks_uri": keys, "authorization_endpoint": authorize, "token_endpoint": token })
+            .to_string()
+    };
     let at = format!("{own}/keys");
     let token = state.lock().unwrap().token.clone();
     let (status, extra, body) = match (mode, path.as_str()) {
@@ -298,6 +312,15 @@ fn answer(stream: TcpStream, config: &Arc<rustls::ServerConfig>, state: &Mutex<S
                 Some(token) => (200, String::new(), json!({ "value": token }).to_string()),
                 None => (403, String::new(), "{}".into()),
             }
+        }
+        (_, "/oauth/token") => {
+            let length = request.to_ascii_lowercase();
+            let length = length.split("content-length: ").nth(1)?.split("\r\n").next()?.parse().ok()?;
+            let mut form = vec![0; length];
+            stream.read_exact(&mut form).ok()?;
+            let exchange = state.lock().unwrap().exchange.clone()?;
+            let (status, text) = exchange(&request, &String::from_utf8(form).ok()?);
+            (status, String::new(), text)
         }
         (Mode::Hang, _) => {
             for _ in 0..100 {

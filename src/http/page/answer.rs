@@ -5,6 +5,7 @@ use super::ask::{Ask, Shown};
 use super::asset::{FOLDER, asset};
 use super::guard::{self, MAX_FORM, Names, Refusal};
 use super::live::Live;
+use super::oidc::SignIns;
 use super::proxy::Proxy;
 use super::screen::Screen;
 use super::verb::{Act, word};
@@ -31,6 +32,7 @@ pub(crate) struct Page {
     pub(super) names: Names,
     pub(super) sessions: Sessions,
     pub(super) proxy: Option<Proxy>,
+    pub(super) sign_ins: Option<SignIns>,
     pub(super) live: Live,
     pub(super) done: Done,
 }
@@ -108,6 +110,8 @@ impl Page {
         let form = || Form::read(asked.query.as_bytes());
         match asked.path {
             "/sign-in" => return self.sign_in(asked, &back(form().value("to")), ""),
+            "/sign-in/begin" => return self.begin_sign_in(asked, &form()).await,
+            "/sign-in/callback" => return self.end_sign_in(asked, &form()).await,
             "/go" => return see_other(&Screen::of_text(form().value("q")).url()),
             "/live" => return self.live_stream(asked, &form()).await,
             "/view" => return self.live_view(asked, &form()).await,
@@ -209,11 +213,12 @@ impl Page {
         self.page(asked, who, status, title, &main)
     }
 
-    fn sign_in(&self, asked: &Asked<'_>, to: &str, refused: &str) -> Response {
+    /// The form to sign in. `refused`: why the last try failed; empty: there was none.
+    pub(super) fn sign_in(&self, asked: &Asked<'_>, to: &str, refused: &str) -> Response {
         if !self.inside.asks() {
             return see_other(to);
         }
-        let main = view::sign_in(to, refused);
+        let main = view::sign_in(to, refused, self.sign_ins.as_ref().map(SignIns::host));
         self.page(asked, None, StatusCode::UNAUTHORIZED, "Sign in", &main)
     }
 
@@ -320,7 +325,8 @@ pub(super) fn see_other(to: &str) -> Response {
     }
 }
 
-fn with_cookie(mut response: Response, set: &str) -> Response {
+/// The answer with one more cookie.
+pub(super) fn with_cookie(mut response: Response, set: &str) -> Response {
     if let Ok(value) = HeaderValue::from_str(set) {
         response.headers_mut().append(header::SET_COOKIE, value);
     }

@@ -7,6 +7,7 @@
 //! * `port`: the connections, with TLS or without.
 //! * `proxy`: the header of a proxy, and from where it is believed.
 //! * `who`: the caller of a request.
+//! * `oidc`: sign-in by an issuer.
 //! * `live`: the streams of screens that change.
 //! * `verb`, `act`: the verbs of operators, with a preview of what they break.
 //! * `bulk`: one verb on several resources.
@@ -22,6 +23,7 @@ mod asset;
 mod bulk;
 mod guard;
 mod live;
+mod oidc;
 mod part;
 mod port;
 mod proxy;
@@ -40,11 +42,13 @@ use axum::extract::{ConnectInfo as From, Request, State};
 use axum::response::Response;
 use guard::Names;
 use live::Live;
+use oidc::SignIns;
 use port::Connections;
 use proxy::Proxy;
 use std::sync::Arc;
 use tokio::net::{TcpListener, UnixListener};
 use tokio_util::sync::CancellationToken;
+use wharfinger_jwt::ProviderSettings;
 use wharfinger_tls::ServerTls;
 use who::Sessions;
 
@@ -57,6 +61,8 @@ pub struct PageSettings {
     pub secure: bool,
     /// The proxy before it that names people.
     pub proxy: Option<ProxySettings>,
+    /// The issuer that signs people in.
+    pub oidc: Option<ProviderSettings>,
 }
 
 /// The sockets of the page.
@@ -93,6 +99,7 @@ pub(crate) fn routes(inside: Inside, settings: PageSettings, stop: CancellationT
         names: Names::new(settings.names),
         sessions: Sessions::new(settings.secure),
         proxy: settings.proxy.map(Proxy::new),
+        sign_ins: settings.oidc.map(SignIns::new),
         live: Live::new(stop),
         done: Done::default(),
     };

@@ -1,6 +1,7 @@
 //! The page of a broker over a store in memory, without a browser.
 
 mod bulk;
+mod oidc;
 mod sign_in;
 mod verbs;
 

@@ -37,6 +37,11 @@ impl Sessions {
         Self { kept: Arc::default(), secure }
     }
 
+    /// Whether people reach the page by https.
+    pub(super) fn is_secure(&self) -> bool {
+        self.secure
+    }
+
     fn kept(&self) -> MutexGuard<'_, BTreeMap<String, Session>> {
         self.kept.lock().unwrap_or_else(PoisonError::into_inner)
     }
