@@ -221,6 +221,7 @@ part_ci() {
   check "the program builds" cargo test --quiet --workspace --test e2e --no-run
   check "the action's functions" node --test integrations/github/test/
   check "the plugin's hooks" bats integrations/buildkite/tests
+  check "the wheel is made, and installed in empty environments" install_wheel
   integrations
 }
 
@@ -228,7 +229,7 @@ part_ci() {
 integrations() {
   local tally counts
   tally=$(mktemp -d "$work/tally.XXXXXX")
-  PYTEST_DEBUG_TEMPROOT=$tally WHARFINGER_TALLY=$tally WHARFINGER_PROGRAM=$target/debug/wharfinger PYTHONDONTWRITEBYTECODE=1 TMPDIR=$work/tmp \
+  PYTEST_DEBUG_TEMPROOT=$tally WHARFINGER_TALLY=$tally WHARFINGER_PROGRAM=$target/debug/wharfinger WHARFINGER_CLIENT_BIN=$CLIENTS/main/bin PYTHONDONTWRITEBYTECODE=1 TMPDIR=$work/tmp \
     "${CI_VENV:-/nonexistent}/bin/python" -m pytest -q -n 6 --reruns 1 integrations/tests || true
   if [ ! -e "$tally/counts" ]; then
     bad "$part: its tests in Python do not start"
@@ -349,7 +350,7 @@ install_for() {
   [ "$1" != server ] || need_packages systemd:systemd-analyze || return 1
   [ "$1" != e2e ] || need_prometheus || return 1
   [ "$1" != ci ] || need_packages openssh-server:/usr/sbin/sshd nodejs:node bats:bats jq:jq make:make procps:ps || return 1
-  [ "$1" != ci ] || need_ci_venv || return 1
+  [ "$1" != ci ] || { need_ci_venv && need_clients; } || return 1
   [ "$1" != packages ] || need_packages debootstrap:/usr/sbin/debootstrap lintian:lintian dpkg-dev:dpkg-shlibdeps groff-base:groff binutils:strip || return 1
   [ "$1" != clients ] || { need_clients && need_typescript; } || return 1
   [ "$1" != e2e ] || { need_packages chromium:chromium chromium-driver:chromedriver tmux:tmux && need_axe; } || return 1

@@ -114,7 +114,7 @@ need_clients() {
     clients_venv old grpcio==1.76.0 protobuf==6.31.1 googleapis-common-protos==1.70.0 &&
     clients_venv new grpcio 'protobuf>=7,<8' googleapis-common-protos &&
     clients_venv main grpcio==1.85.3 protobuf==6.33.6 googleapis-common-protos==1.76.0 pytest==9.2.0 pytest-xdist==3.8.0 mypy==2.4.1 \
-      types-protobuf==7.35.1.20260906 types-grpcio==1.85.0.20261028 buildbot==4.3.0 buildbot-worker==4.3.0 ansible-core==2.19.14 || {
+      types-protobuf==7.35.1.20260906 types-grpcio==1.85.0.20261028 buildbot==4.3.0 buildbot-worker==4.3.0 buildbot-www==4.3.0 ansible-core==2.19.14 || {
     echo "needs: pip could not install the environments of the clients: check the network" >&2
     return 1
   }
