@@ -33,7 +33,7 @@ describe() {
   esac
 }
 # Programs and privileges that a test may need: crate testkit.
-needs=" root sshd nft postgresql pgbouncer git-lfs faketime systemd cgroup venv moto prometheus chromium tmux "
+needs=" root sshd nft postgresql pgbouncer git-lfs faketime systemd cgroup venv moto prometheus chromium tmux shells "
 
 usage() {
   echo "test.sh: $1 (try --help)" >&2
@@ -353,7 +353,7 @@ install_for() {
   [ "$1" != ci ] || { need_ci_venv && need_clients; } || return 1
   [ "$1" != packages ] || need_packages debootstrap:/usr/sbin/debootstrap lintian:lintian dpkg-dev:dpkg-shlibdeps groff-base:groff binutils:strip || return 1
   [ "$1" != clients ] || { need_clients && need_typescript; } || return 1
-  [ "$1" != e2e ] || { need_packages chromium:chromium chromium-driver:chromedriver tmux:tmux && need_axe; } || return 1
+  [ "$1" != e2e ] || { need_packages chromium:chromium chromium-driver:chromedriver tmux:tmux zsh:zsh fish:fish && need_axe; } || return 1
   [ "$1" != e2e ] || need_packages systemd:/usr/bin/busctl dbus-user-session:/usr/lib/systemd/user/dbus.socket || return 1
 }
 
