@@ -283,6 +283,12 @@ part_packages() {
   check "the program is built" cargo test --quiet --workspace --test e2e --no-run
   check "Debian packages: installed, upgraded, removed, purged" packaging/deb/test.sh "$target/debug/wharfinger"
   check "a release without its long builds" release_dry
+  check "the agent's program for glibc 2.28" portable_agent
+}
+portable_agent() {
+  local program
+  ! scripts/check-portable.sh "$target/debug/wharfinger" 2.2 2>/dev/null || return 1
+  program=$(scripts/portable.sh agent --profile demo) && "$program" --version
 }
 release_dry() {
   PACKAGE_COMPRESSION=none scripts/release.sh "$work/release" --server "$target/debug/wharfinger" --agent "$target/debug/wharfinger" --without portable,python,npm,crates &&

@@ -126,6 +126,25 @@ clients_venv() {
   python3 -m venv "$CLIENTS/$name" && "$CLIENTS/$name/bin/pip" install -q --disable-pip-version-check "$@"
 }
 
+# need_zig: zig and cargo-zigbuild, which link for an older glibc, in a Python environment of their own in cargo's folder. Sets ZIG, the
+# folder of the programs.
+need_zig() {
+  local zigbuild=0.24.1 zig=0.17.1 folder
+  folder=$(target_folder)/zig || return 1
+  ZIG=$folder/bin
+  export ZIG
+  if [ "$(cat "$folder/made" 2>/dev/null)" = "$zigbuild $zig" ]; then return 0; fi
+  command -v python3 >/dev/null || need_packages python3:python3 || return 1
+  python3 -c 'import ensurepip' 2>/dev/null || need_packages python3-venv:/nonexistent || return 1
+  echo "making a Python environment in $folder (pip: cargo-zigbuild $zigbuild, ziglang $zig; 250 MB)"
+  rm -rf "$folder" && mkdir -p "${folder%/zig}"
+  python3 -m venv "$folder" && "$folder/bin/pip" install -q --disable-pip-version-check "cargo-zigbuild==$zigbuild" "ziglang==$zig" &&
+    printf '%s\n' "$zigbuild $zig" >"$folder/made" || {
+    echo "needs: pip could not install cargo-zigbuild $zigbuild and ziglang $zig: check the network" >&2
+    return 1
+  }
+}
+
 # need_typescript: what the TypeScript package is made with, from npm in its folder. Its lock file pins all of it.
 need_typescript() {
   local folder=clients/typescript made

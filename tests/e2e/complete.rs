@@ -148,7 +148,7 @@ fn shell(server: &Server, name: &str) -> Tmux {
 
 #[test]
 fn the_key_completes_a_pool_and_a_lease_in_bash_zsh_and_fish() {
-    let Some(()) = tmux() else { return };
+    let Some(()) = need(Need::Tmux, tmux()) else { return };
     let there = |program: &str| Command::new(program).arg("--version").output().is_ok();
     let Some(()) = need(Need::Shells, (there("zsh") && there("fish")).then_some(())) else { return };
     let server = Server::start(POOLS);

@@ -4,13 +4,14 @@ use crate::farm::{Farm, Settings};
 use crate::sshd::{Sshd, skip};
 use crate::support::text;
 use crate::terminal::{Tmux, tmux};
+use wharfinger_testkit::{Need, need};
 
 #[test]
 fn a_terminal_shows_a_dead_host_its_life_and_what_became_of_its_lease() {
     if skip("top::a_terminal_shows_a_dead_host_its_life_and_what_became_of_its_lease") {
         return;
     }
-    let Some(()) = tmux() else { return };
+    let Some(()) = need(Need::Tmux, tmux()) else { return };
     let settings = Settings { copies: "max = 2", hosts: "[pool.doubt]\nover = \"6s\"", ..Settings::default() };
     let mut farm = Farm::start(vec![Sshd::start(), Sshd::start()], settings);
     farm.server.wait_for_state("hosts", "READY", 2);
