@@ -58,11 +58,12 @@ impl Tmux {
     pub(crate) fn status(&self) -> String {
         let start = Instant::now();
         loop {
-            let told = self.call(&["display-message", "-p", "#{pane_dead} #{pane_dead_status}"]).stdout;
-            if let Some(status) = String::from_utf8_lossy(&told).trim().strip_prefix("1 ") {
+            let asked = ["display-message", "-p", "#{pane_dead} #{pane_dead_status} #{pane_dead_signal}"];
+            let told = String::from_utf8_lossy(&self.call(&asked).stdout).trim().to_owned();
+            if let Some(status) = told.strip_prefix("1 ") {
                 return status.to_owned();
             }
-            assert!(start.elapsed() < PATIENCE, "the command has not ended:\n{}", self.screen());
+            assert!(start.elapsed() < PATIENCE, "the command has not ended ({told:?}):\n{}", self.screen());
             std::thread::sleep(Duration::from_millis(50));
         }
     }
