@@ -33,7 +33,7 @@ describe() {
   esac
 }
 # Programs and privileges that a test may need: crate testkit.
-needs=" root sshd nft postgresql pgbouncer git-lfs faketime systemd cgroup venv moto prometheus chromium tmux "
+needs=" root sshd nft postgresql pgbouncer git-lfs faketime systemd cgroup venv moto prometheus chromium tmux shells "
 
 usage() {
   echo "test.sh: $1 (try --help)" >&2
@@ -221,6 +221,7 @@ part_ci() {
   check "the program builds" cargo test --quiet --workspace --test e2e --no-run
   check "the action's functions" node --test integrations/github/test/
   check "the plugin's hooks" bats integrations/buildkite/tests
+  check "the wheel is made, and installed in empty environments" install_wheel
   integrations
 }
 
@@ -228,7 +229,7 @@ part_ci() {
 integrations() {
   local tally counts
   tally=$(mktemp -d "$work/tally.XXXXXX")
-  PYTEST_DEBUG_TEMPROOT=$tally WHARFINGER_TALLY=$tally WHARFINGER_PROGRAM=$target/debug/wharfinger PYTHONDONTWRITEBYTECODE=1 TMPDIR=$work/tmp \
+  PYTEST_DEBUG_TEMPROOT=$tally WHARFINGER_TALLY=$tally WHARFINGER_PROGRAM=$target/debug/wharfinger WHARFINGER_CLIENT_BIN=$CLIENTS/main/bin PYTHONDONTWRITEBYTECODE=1 TMPDIR=$work/tmp \
     "${CI_VENV:-/nonexistent}/bin/python" -m pytest -q -n 6 --reruns 1 integrations/tests || true
   if [ ! -e "$tally/counts" ]; then
     bad "$part: its tests in Python do not start"
@@ -282,6 +283,12 @@ part_packages() {
   check "the program is built" cargo test --quiet --workspace --test e2e --no-run
   check "Debian packages: installed, upgraded, removed, purged" packaging/deb/test.sh "$target/debug/wharfinger"
   check "a release without its long builds" release_dry
+  check "the agent's program for glibc 2.28" portable_agent
+}
+portable_agent() {
+  local program
+  ! scripts/check-portable.sh "$target/debug/wharfinger" 2.2 2>/dev/null || return 1
+  program=$(scripts/portable.sh agent --profile demo) && "$program" --version
 }
 release_dry() {
   PACKAGE_COMPRESSION=none scripts/release.sh "$work/release" --server "$target/debug/wharfinger" --agent "$target/debug/wharfinger" --without portable,python,npm,crates &&
@@ -349,10 +356,10 @@ install_for() {
   [ "$1" != server ] || need_packages systemd:systemd-analyze || return 1
   [ "$1" != e2e ] || need_prometheus || return 1
   [ "$1" != ci ] || need_packages openssh-server:/usr/sbin/sshd nodejs:node bats:bats jq:jq make:make procps:ps || return 1
-  [ "$1" != ci ] || need_ci_venv || return 1
+  [ "$1" != ci ] || { need_ci_venv && need_clients; } || return 1
   [ "$1" != packages ] || need_packages debootstrap:/usr/sbin/debootstrap lintian:lintian dpkg-dev:dpkg-shlibdeps groff-base:groff binutils:strip || return 1
   [ "$1" != clients ] || { need_clients && need_typescript; } || return 1
-  [ "$1" != e2e ] || { need_packages chromium:chromium chromium-driver:chromedriver tmux:tmux && need_axe; } || return 1
+  [ "$1" != e2e ] || { need_packages chromium:chromium chromium-driver:chromedriver tmux:tmux zsh:zsh fish:fish && need_axe; } || return 1
   [ "$1" != e2e ] || need_packages systemd:/usr/bin/busctl dbus-user-session:/usr/lib/systemd/user/dbus.socket || return 1
 }
 

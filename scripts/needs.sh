@@ -114,7 +114,7 @@ need_clients() {
     clients_venv old grpcio==1.76.0 protobuf==6.31.1 googleapis-common-protos==1.70.0 &&
     clients_venv new grpcio 'protobuf>=7,<8' googleapis-common-protos &&
     clients_venv main grpcio==1.85.3 protobuf==6.33.6 googleapis-common-protos==1.76.0 pytest==9.2.0 pytest-xdist==3.8.0 mypy==2.4.1 \
-      types-protobuf==7.35.1.20260906 types-grpcio==1.85.0.20261028 buildbot==4.3.0 buildbot-worker==4.3.0 ansible-core==2.19.14 || {
+      types-protobuf==7.35.1.20260906 types-grpcio==1.85.0.20261028 buildbot==4.3.0 buildbot-worker==4.3.0 buildbot-www==4.3.0 ansible-core==2.19.14 || {
     echo "needs: pip could not install the environments of the clients: check the network" >&2
     return 1
   }
@@ -124,6 +124,25 @@ clients_venv() {
   local name=$1
   shift
   python3 -m venv "$CLIENTS/$name" && "$CLIENTS/$name/bin/pip" install -q --disable-pip-version-check "$@"
+}
+
+# need_zig: zig and cargo-zigbuild, which link for an older glibc, in a Python environment of their own in cargo's folder. Sets ZIG, the
+# folder of the programs.
+need_zig() {
+  local zigbuild=0.24.1 zig=0.17.1 folder
+  folder=$(target_folder)/zig || return 1
+  ZIG=$folder/bin
+  export ZIG
+  if [ "$(cat "$folder/made" 2>/dev/null)" = "$zigbuild $zig" ]; then return 0; fi
+  command -v python3 >/dev/null || need_packages python3:python3 || return 1
+  python3 -c 'import ensurepip' 2>/dev/null || need_packages python3-venv:/nonexistent || return 1
+  echo "making a Python environment in $folder (pip: cargo-zigbuild $zigbuild, ziglang $zig; 250 MB)"
+  rm -rf "$folder" && mkdir -p "${folder%/zig}"
+  python3 -m venv "$folder" && "$folder/bin/pip" install -q --disable-pip-version-check "cargo-zigbuild==$zigbuild" "ziglang==$zig" &&
+    printf '%s\n' "$zigbuild $zig" >"$folder/made" || {
+    echo "needs: pip could not install cargo-zigbuild $zigbuild and ziglang $zig: check the network" >&2
+    return 1
+  }
 }
 
 # need_typescript: what the TypeScript package is made with, from npm in its folder. Its lock file pins all of it.

@@ -5,8 +5,7 @@
 #   scripts/release.sh OUT [--server PROGRAM] [--agent PROGRAM] [--without STEP,STEP]
 #
 # OUT: a directory, which is made. --server, --agent: programs that are built already; without them they are built here, which takes half an
-# hour on two cores. Steps that --without leaves out: portable (needs cargo-zigbuild, and ziglang of PyPI), python (needs python3 with
-# build and grpcio-tools in CLIENTS/build, as scripts/needs.sh makes it), npm, crates. A step that lacks something fails.
+# hour on two cores. Steps that --without leaves out: portable (scripts/portable.sh, another hour), python, npm, crates. A step that lacks something fails.
 set -euo pipefail
 cd "$(dirname "$0")/.."
 # shellcheck source=scripts/needs.sh
@@ -66,15 +65,7 @@ scripts/sbom.py agent >"$out/wharfinger-agent-$version.cdx.json"
 if wanted portable; then
   step "portable programs, for glibc 2.28 and newer"
   for build in server agent; do
-    features=()
-    [ $build = server ] || features=(--no-default-features --features agent)
-    cargo zigbuild --release --locked --target x86_64-unknown-linux-gnu.2.28 "${features[@]}"
-    program=$target/x86_64-unknown-linux-gnu/release/wharfinger
-    newest=$(objdump -T "$program" | sed -n 's/.*GLIBC_\([0-9.]*\).*/\1/p' | sort -V | tail -1)
-    [ "$(printf '%s\n2.28\n' "$newest" | sort -V | tail -1)" = 2.28 ] || {
-      echo "release.sh: the $build needs glibc $newest" >&2
-      exit 1
-    }
+    program=$(scripts/portable.sh $build --release)
     name=wharfinger-$version-x86_64-linux
     [ $build = server ] || name=wharfinger-agent-$version-x86_64-linux
     tar -C "${program%/*}" --owner=0 --group=0 --mtime="@$SOURCE_DATE_EPOCH" -cJf "$out/$name.tar.xz" wharfinger

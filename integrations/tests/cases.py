@@ -38,6 +38,22 @@ class HasResult(Protocol):
         """The document; None if the program was killed."""
 
 
+@runtime_checkable
+class HasTtl(Protocol):
+    """A product whose leases have a TTL of their own."""
+
+    ttl: int
+    """In seconds."""
+
+
+@runtime_checkable
+class IsSlow(Protocol):
+    """A product that takes its time to begin a job."""
+
+    slowest: float
+    """Longest time in seconds from the damage to the second attempt, on a busy machine."""
+
+
 class Product(Protocol):
     """A CI product."""
 
@@ -158,10 +174,11 @@ def play(product: Product, case: Case, farm: Farm) -> tuple[Seen, str]:
     """Plays a case. Returns what was seen, and the log of the job."""
     farm.plan(case.mode)
     job = product.start(farm)
+    patience = PATIENCE + (product.ttl if isinstance(product, HasTtl) else TTL)
     try:
         damage = case.happens(farm, job)
         status = job.wait()
-        leases = until("the end of all leases", lambda: _ended(farm), PATIENCE + TTL, pause=0.4)
+        leases = until("the end of all leases", lambda: _ended(farm), patience, pause=0.4)
         until("the end of all processes on the hosts", lambda: not farm.on_hosts(), 20)
     except BaseException as problem:
         problem.add_note(f"log of the job:\n{job.log()}\nlog of the broker:\n{(farm.folder / 'broker.log').read_text()}")

@@ -7,30 +7,22 @@ import threading
 
 import pytest
 from doubles.jenkins_lock import AbortError, Connection, Lock, RemoteApiError
-from farm import Farm, free_port, listens, until
+from farm import Farm, until
+from products.jenkins_lock import arguments, open_port
 from snippets import snippet
 
 
 @pytest.fixture
 def jenkins(farm: Farm) -> Connection:
     """The farm's broker with the port of docs/adopt/jenkins.md, and a connection with the token of an agent."""
-    port = free_port("127.0.0.1")
-    farm.config.write_text(snippet("jenkins.md", "port", {"127.0.0.1:7413": f"127.0.0.1:{port}"}) + farm.config.read_text())
-    farm.restart_broker()
-    until("the port", lambda: listens("127.0.0.1", port))
-    return Connection(f"http://127.0.0.1:{port}/", "jenkins", (farm.folder / "token-ci").read_text().strip())
+    return Connection(open_port(farm), "jenkins", (farm.folder / "token-ci").read_text().strip())
 
 
 def step(farm: Farm, command: str) -> tuple[dict[str, object], str]:
     """What the step of the page asks for, and the script of its body with this command."""
     text = snippet("jenkins.md", "lock", {"make test": command})
-    found = re.search(r"lock\((.*?)\) \{", text)
-    script = re.search(r"sh '(.*)'", text)
-    assert found and script
-    pairs = dict(re.findall(r"(\w+): ('[^']*'|\d+)", found[1]))
-    assert pairs.pop("serverId") == "'wharfinger'"
-    request = {name: value.strip("'") if value.startswith("'") else int(value) for name, value in pairs.items()}
-    return request, script[1]
+    [script] = re.findall(r"sh '(.*)'", text)
+    return arguments(text), script
 
 
 def env(farm: Farm) -> dict[str, str]:

@@ -8,6 +8,7 @@ mod admin;
 #[cfg(feature = "server")]
 mod check_config;
 mod ci;
+mod complete;
 mod connect;
 #[cfg(feature = "server")]
 mod db;
@@ -285,6 +286,9 @@ impl Verb {
 
 /// Parses the command line and runs its command.
 pub fn main() -> ExitCode {
+    if complete::answered() {
+        return ExitCode::SUCCESS;
+    }
     let cli = Cli::parse();
     let ui = Ui::new(cli.json, cli.color);
     let runtime = match tokio::runtime::Builder::new_multi_thread().enable_all().build() {
@@ -405,7 +409,8 @@ async fn dispatch(cli: Cli, ui: Ui) -> Result<Exit, Failure> {
 
 fn completions(ui: &Ui, shell: clap_complete::Shell) -> Result<Exit, Failure> {
     let mut script = Vec::new();
-    clap_complete::generate(shell, &mut Cli::command(), "wharfinger", &mut script);
+    complete::script(shell, &mut script)
+        .map_err(|error| Failure::new(Exit::Internal, format!("the script can not be made: {error}")))?;
     ui.out(String::from_utf8_lossy(&script).trim_end())?;
     Ok(Exit::Ok)
 }

@@ -7,12 +7,16 @@ use super::held::{self, Ended, Held, Job, WayArgs};
 use super::run::input::Input;
 use super::run::signals::Signals;
 use super::select::{pair, time};
+use crate::client::Lost;
 use clap::Args;
 use std::time::Duration;
 use wharfinger_adapter::COMMAND_BYTES_MAX;
 
 /// Room for the variables of a lease, in bytes.
 const LEASE_BYTES: usize = 64 << 10;
+
+/// Maximum time for the check of `--check`.
+const CHECK: Duration = Duration::from_secs(120);
 
 /// Arguments of `on`.
 #[derive(Args, Debug)]
@@ -34,6 +38,9 @@ pub(crate) struct OnArgs {
     /// End the command after this time, and exit with 124
     #[arg(long, value_name = "TIME", value_parser = time)]
     timeout: Option<Duration>,
+    /// When the command fails, have the resource checked first; exit as for a lost lease if it is unfit
+    #[arg(long)]
+    check: bool,
     /// Exit with this code, in place of 75 and 69, when the lease is lost or its host is not reached
     #[arg(long, value_name = "CODE", env = "WHARFINGER_EXIT_LOST", value_parser = clap::value_parser!(u8).range(1..))]
     exit_lost: Option<u8>,
@@ -78,14 +85,33 @@ pub(crate) async fn on(context: &Context, args: OnArgs) -> Result<Exit, Failure>
     let failed = |own: Exit| args.exit_failed.map_or(own, Exit::Command);
     match held.run(context, &args.way, job, &mut signals).await? {
         Ended::Exit(exit) if exit.success() => Ok(Exit::Ok),
-        Ended::Exit(exit) => Ok(failed(Exit::of(&exit))),
+        Ended::Exit(exit) => {
+            let own = Exit::of(&exit);
+            if args.check {
+                let note = format!("the command ended with exit code {}", own.code());
+                let checked = tokio::select! {
+                    biased;
+                    signal = signals.recv() => return Ok(signal.exit()),
+                    checked = held.check(&note, CHECK) => checked,
+                };
+                if let Some(lost) = checked {
+                    return Err(is_lost(&lost, &args));
+                }
+            }
+            Ok(failed(own))
+        }
         Ended::NotStarted(why) => Err(Failure::new(failed(Exit::NotFound), why)),
         Ended::Interrupted(signal) => Ok(signal.exit()),
-        Ended::Lost(lost) if held::is_works(&lost) => Err(held::lost(&lost, Some(args.exit_failed.unwrap_or(1)))),
-        Ended::Lost(lost) => Err(held::lost(&lost, args.exit_lost)),
+        Ended::Lost(lost) => Err(is_lost(&lost, &args)),
         Ended::Unreached(why) => {
             let exit = args.exit_lost.map_or(Exit::Unavailable, Exit::Command);
             Err(Failure::new(exit, format!("the host of lease {} is not reached: {why}", args.lease)))
         }
     }
+}
+
+/// The failure for a lease that is lost. One that the work is to blame for is a failure of the work.
+fn is_lost(lost: &Lost, args: &OnArgs) -> Failure {
+    let exit = if held::is_works(lost) { Some(args.exit_failed.unwrap_or(1)) } else { args.exit_lost };
+    held::lost(lost, exit)
 }

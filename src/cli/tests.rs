@@ -89,6 +89,11 @@ fn each_verb_has_a_manual_page() {
     }
     let whole = std::fs::read_to_string(folder.path().join("wharfinger.1")).unwrap();
     assert!(whole.contains("HOST:PORT") && !whole.contains("manual pages"), "{whole}");
+    assert!(whole.contains("WHARFINGER_SERVER"), "{whole}");
+    let run = std::fs::read_to_string(folder.path().join("wharfinger-run.1")).unwrap();
+    for variable in ["WHARFINGER_RESULT", "WHARFINGER_EXIT_LOST", "WHARFINGER_CA_FILE"] {
+        assert!(run.contains(variable), "{variable}: {run}");
+    }
     let refused = manual(&folder.path().join("nothing"));
     assert!(refused.is_err_and(|failure| failure.exit == Exit::BadData));
 }

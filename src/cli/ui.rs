@@ -30,6 +30,8 @@ pub(crate) struct Ui {
     pub(crate) quiet: bool,
     /// The reader takes some lines for commands (see `ci::Log`).
     pub(crate) reader_obeys: bool,
+    /// Nothing at all on standard error.
+    mute: bool,
     pub(crate) color_out: bool,
     pub(crate) color_err: bool,
     out_is_terminal: bool,
@@ -52,11 +54,17 @@ impl Ui {
             json,
             quiet: false,
             reader_obeys: false,
+            mute: false,
             color_out: color(out_is_terminal) && !json,
             color_err: color(err_is_terminal),
             out_is_terminal,
             err_is_terminal,
         }
+    }
+
+    /// For a caller that reads no messages.
+    pub(crate) fn mute() -> Self {
+        Self { quiet: true, mute: true, ..Self::new(false, ColorChoice::Never) }
     }
 
     /// Prints to standard output. A reader that has gone away ends the program without a word.
@@ -108,7 +116,9 @@ impl Ui {
 
     /// A line on standard error, as it is.
     pub(crate) fn raw(&self, text: &str) {
-        let _ = writeln!(std::io::stderr().lock(), "{text}");
+        if !self.mute {
+            let _ = writeln!(std::io::stderr().lock(), "{text}");
+        }
     }
 
     fn dim(&self, text: &str) -> String {

@@ -34,11 +34,13 @@ pub enum Need {
     /// Chromium with its driver, and axe-core by `WHARFINGER_AXE`.
     Chromium,
     Tmux,
+    /// zsh and fish.
+    Shells,
 }
 
 impl Need {
     /// Every need, in the order in which `./test.sh --list` prints them.
-    pub const ALL: [Need; 14] = [
+    pub const ALL: [Need; 15] = [
         Need::Root,
         Need::Sshd,
         Need::Nft,
@@ -53,6 +55,7 @@ impl Need {
         Need::Prometheus,
         Need::Chromium,
         Need::Tmux,
+        Need::Shells,
     ];
 
     /// Its name on the command line of `./test.sh`.
@@ -72,6 +75,7 @@ impl Need {
             Need::Prometheus => "prometheus",
             Need::Chromium => "chromium",
             Need::Tmux => "tmux",
+            Need::Shells => "shells",
         }
     }
 
@@ -92,6 +96,7 @@ impl Need {
             Need::Prometheus => "run ./test.sh, which unpacks Debian's prometheus",
             Need::Chromium => "run ./test.sh, which installs chromium and chromium-driver and fetches axe-core",
             Need::Tmux => "apt-get install tmux",
+            Need::Shells => "apt-get install zsh fish",
         }
     }
 }

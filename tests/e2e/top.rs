@@ -1,92 +1,17 @@
-//! `wharfinger top` in a real terminal: tmux holds it, types the keys, and reads the screen back.
+//! `wharfinger top` in a real terminal.
 
 use crate::farm::{Farm, Settings};
 use crate::sshd::{Sshd, skip};
 use crate::support::text;
-use std::process::{Command, Output};
-use std::time::{Duration, Instant};
+use crate::terminal::{Tmux, tmux};
 use wharfinger_testkit::{Need, need};
-
-/// Maximum time for a screen to show a text.
-const PATIENCE: Duration = Duration::from_secs(60);
-
-/// A tmux server of its own, which ends with this.
-struct Tmux {
-    folder: tempfile::TempDir,
-}
-
-impl Tmux {
-    /// Starts a command in a terminal of 140 by 40.
-    fn start(command: &[String]) -> Self {
-        let tmux = Self { folder: tempfile::tempdir().unwrap() };
-        let mut args = vec!["-f", "/dev/null", "new-session", "-d", "-x", "140", "-y", "40"];
-        args.extend(command.iter().map(String::as_str));
-        let started = tmux.call(&args);
-        assert!(started.status.success(), "{}", text(&started));
-        // The pane stays when its command ends, so that the last screen can be read.
-        let kept = tmux.call(&["set-option", "-w", "remain-on-exit", "on"]);
-        assert!(kept.status.success(), "{}", text(&kept));
-        tmux
-    }
-
-    fn call(&self, args: &[&str]) -> Output {
-        let mut command = Command::new("tmux");
-        command.arg("-S").arg(self.folder.path().join("tmux")).args(args).env("LC_ALL", "C.UTF-8").env_remove("TMUX");
-        command.output().unwrap()
-    }
-
-    fn screen(&self) -> String {
-        String::from_utf8_lossy(&self.call(&["capture-pane", "-p"]).stdout).into_owned()
-    }
-
-    fn keys(&self, keys: &[&str]) {
-        let sent = self.call(&[&["send-keys"], keys].concat());
-        assert!(sent.status.success(), "{}", text(&sent));
-    }
-
-    /// Waits until the screen fits. Returns it.
-    fn until(&self, what: &str, fits: impl Fn(&str) -> bool) -> String {
-        let start = Instant::now();
-        loop {
-            let screen = self.screen();
-            if fits(&screen) {
-                return screen;
-            }
-            assert!(start.elapsed() < PATIENCE, "the screen has no {what}:\n{screen}");
-            std::thread::sleep(Duration::from_millis(50));
-        }
-    }
-
-    /// Waits for the end of the command. Returns its exit code.
-    fn status(&self) -> String {
-        let start = Instant::now();
-        loop {
-            let told = self.call(&["display-message", "-p", "#{pane_dead} #{pane_dead_status}"]).stdout;
-            if let Some(status) = String::from_utf8_lossy(&told).trim().strip_prefix("1 ") {
-                return status.to_owned();
-            }
-            assert!(start.elapsed() < PATIENCE, "the command has not ended:\n{}", self.screen());
-            std::thread::sleep(Duration::from_millis(50));
-        }
-    }
-
-    fn reads(&self, wanted: &str) -> String {
-        self.until(wanted, |screen| screen.contains(wanted))
-    }
-}
-
-impl Drop for Tmux {
-    fn drop(&mut self) {
-        self.call(&["kill-server"]);
-    }
-}
 
 #[test]
 fn a_terminal_shows_a_dead_host_its_life_and_what_became_of_its_lease() {
     if skip("top::a_terminal_shows_a_dead_host_its_life_and_what_became_of_its_lease") {
         return;
     }
-    let Some(()) = need(Need::Tmux, Command::new("tmux").arg("-V").output().is_ok().then_some(())) else { return };
+    let Some(()) = need(Need::Tmux, tmux()) else { return };
     let settings = Settings { copies: "max = 2", hosts: "[pool.doubt]\nover = \"6s\"", ..Settings::default() };
     let mut farm = Farm::start(vec![Sshd::start(), Sshd::start()], settings);
     farm.server.wait_for_state("hosts", "READY", 2);

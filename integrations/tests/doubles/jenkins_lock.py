@@ -9,6 +9,10 @@ From RemoteApiClient.java, RemoteLockSession.java and remote-api-curl.md of the 
 * The credentials of the connection are a user name and a password, sent as Basic.
 
 The times between polls and heartbeats are shorter here.
+
+As a program it is a build with the loop of docs/adopt/jenkins.md. Argument: a JSON file with `url`, `password`, `request`, `script`, `attempts`, `again` (the
+code that begins again) and `folder` (the agent's). The body is a step `sh` with `returnStatus`. SIGTERM is the user's button: it aborts the step, and the lock is
+released. The last line of its output is the status in words.
 """
 
 from __future__ import annotations
@@ -16,14 +20,18 @@ from __future__ import annotations
 import base64
 import json
 import subprocess
+import sys
 import threading
 import time
 import urllib.error
 import urllib.parse
 import urllib.request
+from collections.abc import Callable
 from dataclasses import dataclass, field
-from typing import Any
+from pathlib import Path
+from typing import Any, TypeVar
 
+T = TypeVar("T")
 POLL = 0.2
 HEARTBEAT = 0.5
 MOST_FAILURES = 5
@@ -123,6 +131,15 @@ class Lock:
     def run(self, script: str, env: dict[str, str]) -> int:
         """Runs the body, `sh SCRIPT`, with heartbeats, and releases. Returns its code."""
         body = subprocess.Popen(["sh", "-xe", "-c", script], env=env | self.variables, stdin=subprocess.DEVNULL)
+        try:
+            return self.hold(lambda: body.wait(LONGEST))
+        finally:
+            if body.poll() is None:
+                body.kill()
+                body.wait()
+
+    def hold(self, body: Callable[[], T]) -> T:
+        """Calls the body with heartbeats, and releases."""
         stop = threading.Event()
 
         def beat() -> None:
@@ -136,11 +153,8 @@ class Lock:
         beats = threading.Thread(target=beat, daemon=True)
         beats.start()
         try:
-            return body.wait(LONGEST)
+            return body()
         finally:
-            if body.poll() is None:
-                body.kill()
-                body.wait()
             stop.set()
             beats.join()
             self.release()
@@ -152,3 +166,31 @@ class Lock:
             assert status == 204, status
         except RemoteApiError as error:
             self.log.append(f"release failed: {error}")
+
+
+def build(document: dict[str, Any]) -> str:
+    """Runs the build of the page. Returns its status in words."""
+    from jenkins_sh import Step, status
+
+    connection = Connection(document["url"], "jenkins", document["password"])
+    for attempt in range(document["attempts"]):
+        folder = Path(document["folder"]) / str(attempt)
+        folder.mkdir(parents=True)
+        (folder / "script").write_text(document["script"])
+        lock = Lock(connection, document["request"])
+        lock.enqueue()
+        try:
+            if not lock.acquire():
+                return "SUCCESS"
+        except AbortError as error:
+            return f"FAILURE ({error})"
+        step = Step(folder, lock.variables)
+        code = lock.hold(step.run)
+        print("\n".join(lock.log), flush=True)
+        if step.aborted or code != document["again"]:
+            break
+    return status(step, code)
+
+
+if __name__ == "__main__":
+    print(build(json.loads(Path(sys.argv[1]).read_text())), flush=True)

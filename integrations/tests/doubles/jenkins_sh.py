@@ -25,10 +25,10 @@ WRAPPER = 'sh -xe "$1/script" >"$1/jenkins-log.txt" 2>&1; echo $? >"$1/result.tm
 
 
 class Step:
-    """One step."""
+    """One step, with variables beside those of the agent."""
 
-    def __init__(self, folder: Path) -> None:
-        self.folder, self.cookie = folder, f"durable-{uuid.uuid4().hex}"
+    def __init__(self, folder: Path, variables: dict[str, str] | None = None) -> None:
+        self.folder, self.cookie, self.variables = folder, f"durable-{uuid.uuid4().hex}", variables or {}
         self.aborted = False
         signal.signal(signal.SIGTERM, self._abort)
 
@@ -45,11 +45,11 @@ class Step:
             except OSError:
                 continue
 
-    def run(self) -> str:
-        """Runs it and returns the status of the build."""
+    def run(self) -> int:
+        """Runs it, prints its log, and returns the code of its script."""
         # The environment that the kernel shows of the wrapper is that of its start: it is not killed, and writes the result.
         command = ["sh", "-c", f'export JENKINS_SERVER_COOKIE="$2"; {WRAPPER}', "sh", str(self.folder), self.cookie]
-        subprocess.Popen(command, env=dict(os.environ) | {"JENKINS_SERVER_COOKIE": "please-do-not-kill-me"}, stdin=subprocess.DEVNULL, start_new_session=True)
+        subprocess.Popen(command, env=dict(os.environ) | self.variables | {"JENKINS_SERVER_COOKIE": "please-do-not-kill-me"}, stdin=subprocess.DEVNULL, start_new_session=True)
         result, kill_at = self.folder / "result", 0.0
         while not result.exists():
             if self.aborted and not kill_at:
@@ -58,13 +58,17 @@ class Step:
             elif kill_at and time.monotonic() > kill_at:
                 self._kill(signal.SIGKILL)
             time.sleep(POLL)
-        print((self.folder / "jenkins-log.txt").read_text(errors="replace"))
-        code = int(result.read_text())
-        if self.aborted:
-            return "ABORTED"
-        return f"FAILURE (script returned exit code {code})" if code else "SUCCESS"
+        print((self.folder / "jenkins-log.txt").read_text(errors="replace"), flush=True)
+        return int(result.read_text())
+
+
+def status(step: Step, code: int) -> str:
+    """The status of a build that ends with this step."""
+    if step.aborted:
+        return "ABORTED"
+    return f"FAILURE (script returned exit code {code})" if code else "SUCCESS"
 
 
 if __name__ == "__main__":
-    status = Step(Path(sys.argv[1])).run()
-    print(status, flush=True)
+    only = Step(Path(sys.argv[1]))
+    print(status(only, only.run()), flush=True)

@@ -80,6 +80,25 @@ fn commands_run_on_a_lease_that_is_held_and_end_with_it() {
 }
 
 #[test]
+fn a_command_that_fails_on_an_unfit_resource_ends_as_one_whose_lease_is_lost() {
+    let server = local();
+    let id = lease(&server, "copies", "60s");
+    for (args, code) in [(&["--check", "--", "sh", "-c", "exit 3"][..], 3), (&["--check", "--", "true"], 0)] {
+        let output = server.cli(&[&["on", &id][..], args].concat());
+        assert_eq!(output.status.code(), Some(code), "{args:?}: {}", text(&output));
+    }
+    assert_eq!(get(&server, &id)["state"], "ACTIVE", "the resource has passed its check");
+    // Without the check the failure counts as the command's, whatever has become of the copy.
+    let mangle = "rm -rf .git; exit 3";
+    let output = server.cli(&["on", &id, "--", "sh", "-c", mangle]);
+    assert_eq!(output.status.code(), Some(3), "{}", text(&output));
+    let output = server.cli(&["on", &id, "--check", "--exit-lost", "9", "--", "sh", "-c", mangle]);
+    assert_eq!(output.status.code(), Some(9), "{}", text(&output));
+    assert!(text(&output).contains("RESOURCE_MANGLED"), "{}", text(&output));
+    assert_eq!(get(&server, &id)["state"], "BROKEN");
+}
+
+#[test]
 fn a_lease_is_kept_while_its_process_or_file_is_there() {
     let server = local();
     // The parent is killed: its keeper, in a session of its own, lets the lease end by its TTL.

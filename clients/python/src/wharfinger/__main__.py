@@ -25,7 +25,7 @@ from google.protobuf import json_format
 
 from . import host
 from .client import Client
-from .errors import CallError, HostError, WharfingerError
+from .errors import CallError, HostError, LeaseBroken, WharfingerError
 from .keeper import Keeper, is_over, may_work, state_name
 from .settings import Settings
 from .v1 import types_pb2
@@ -118,22 +118,47 @@ async def lease(client: Client, given: dict[str, Any]) -> dict[str, Any]:
 
 
 async def release(client: Client, given: dict[str, Any]) -> dict[str, Any]:
-    """Ends a lease. One that has ended or is not known any more is no failure."""
+    """Ends a lease, and says whose fault a failure was. One that has ended is no failure.
+
+    A failure is reported first: the lease breaks if the check finds its resource unfit.
+    """
     outcomes = {
         "ok": types_pb2.OUTCOME_OK,
         "failed": types_pb2.OUTCOME_FAILED,
         "tainted": types_pb2.OUTCOME_TAINTED,
         "abandoned": types_pb2.OUTCOME_ABANDONED,
     }
+    outcome = outcomes[given.get("outcome") or "abandoned"]
     before = await client.get(given["lease"])
     changed = not is_over(before)
     after = before
-    if changed:
-        after = await client.release(
-            given["lease"], outcomes[given.get("outcome") or "abandoned"], given.get("note") or "", hold=given.get("hold")
-        )
+    if changed and outcome == types_pb2.OUTCOME_FAILED:
+        after = await _checked(client, before, given.get("note") or "")
+    if not is_over(after):
+        after = await client.release(given["lease"], outcome, given.get("note") or "", hold=given.get("hold"))
     shutil.rmtree(folder_of(given["lease"], make=False), ignore_errors=True)
-    return {"changed": changed, "id": after.id, "state": state_name(after)}
+    answer = {"changed": changed, "id": after.id, "state": state_name(after), "resource": after.resource_id, "fault": "NONE", "why": ""}
+    if after.state == types_pb2.LEASE_STATE_BROKEN:
+        broken = LeaseBroken(after, "ended", "")
+        answer.update(fault=broken.fault, why=" < ".join(cause.reason for cause in after.causes))
+    elif after.finding.fault:
+        answer.update(fault=types_pb2.Finding.Fault.Name(after.finding.fault).removeprefix("FAULT_"), why=after.finding.detail)
+    return answer
+
+
+async def _checked(client: Client, before: types_pb2.Lease, note: str) -> types_pb2.Lease:
+    """Reports a failure, and waits for the check, at most for ``Settings.check_for`` seconds."""
+    kept = Keeper(client, before)
+    try:
+        async with asyncio.timeout(client.settings.check_for):
+            kept.news(await client.report(kept.id, note))
+            while kept.lost is None and kept.lease.HasField("doubt"):
+                await kept.changed()
+    except (TimeoutError, CallError):
+        pass
+    finally:
+        kept.stop()
+    return kept.lease
 
 
 async def leases(client: Client, given: dict[str, Any]) -> dict[str, Any]:

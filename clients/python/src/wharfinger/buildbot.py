@@ -13,7 +13,8 @@ import asyncio
 from typing import Any, Coroutine, Mapping, Optional, Sequence, TypeVar
 
 from buildbot.interfaces import LatentWorkerCannotSubstantiate, LatentWorkerFailedToSubstantiate
-from buildbot.process.results import FAILURE, SUCCESS, WARNINGS
+from buildbot.process.buildstep import BuildStep
+from buildbot.process.results import FAILURE, RETRY, SKIPPED, SUCCESS, WARNINGS
 from buildbot.worker.latent import AbstractLatentWorker, States
 from twisted.internet import defer, threads
 from twisted.python import log
@@ -91,6 +92,12 @@ class _Use:
                 log.err(error, "wharfinger: a lease ended by a mistake")
         finally:
             self.ended = self.ended or "the lease is released"
+
+    async def checked(self, note: str, *, unreached: bool = False) -> Optional[LeaseBroken]:
+        """Has the resource checked. Returns the loss of the lease, if it is lost."""
+        await self.lease.until_checked(note, unreached=unreached)
+        keeper = self.lease._keeper
+        return keeper.lost if keeper is not None else None
 
     async def end(self, outcome: types_pb2.Outcome, note: str) -> types_pb2.Finding:
         """Ends the worker, releases, and finds out whose fault a failure was."""
@@ -235,13 +242,21 @@ class WharfingerLatentWorker(AbstractLatentWorker):
         """The lease is lost: the build is to be restarted elsewhere, now."""
         if use is not self._use or use.lease.lost is lost and not self._builds:
             return
-        log.msg(f"wharfinger: worker {self.name}: {lost}")
-        self._lost_on = [*self._lost_on, lost.resource_id][-16:]
-        for build in self._builds:
-            self._set_fault(build, lost.fault)
+        self._note(lost, self._builds)
         if self.conn is not None:
             # The build hears of it as of any lost connection: lostRemote, and RETRY.
             self.conn.loseConnection()
+
+    def _note(self, lost: LeaseBroken, builds: Sequence[Any]) -> None:
+        """Notes a loss: its builds say whose fault it was, and the next lease avoids the resource."""
+        log.msg(f"wharfinger: worker {self.name}: {lost}")
+        self._lost_on = [*self._lost_on, lost.resource_id][-16:]
+        for build in builds:
+            self._set_fault(build, lost.fault)
+
+    def check_lease(self, note: str) -> Any:
+        """Has the resource checked: a Deferred of the loss of the lease, or of None."""
+        return self._in_loop(self._use.checked(note)) if self._use is not None else defer.succeed(None)
 
     def _set_fault(self, build: Any, fault: str) -> None:
         if build.buildid is not None and fault:
@@ -276,6 +291,11 @@ class WharfingerLatentWorker(AbstractLatentWorker):
         if use is None:
             return True
         outcome, note = _outcome(builds)
+        if not fast and any(build.results == RETRY for build in builds) and not use.lease.is_lost:
+            # The worker has gone, and the broker has not said why: the host may have gone too.
+            lost = await self._in_loop(use.checked(note, unreached=True))
+            if lost is not None:
+                self._note(lost, builds)
         finding = await self._in_loop(use.end(outcome, note))
         if finding.fault:
             for build in builds:
@@ -296,6 +316,36 @@ class WharfingerLatentWorker(AbstractLatentWorker):
 
     def _closed(self, client: sync.Client) -> Any:
         return threads.deferToThread(client.close)
+
+
+class CheckLease(BuildStep):
+    """The last step of a build. If the build has failed its resource is checked; on one that is unfit the build ends as RETRY.
+
+    Without this step such a build is a FAILURE, and its ``whose_fault`` is RESOURCE.
+    """
+
+    def __init__(self, **kwargs: Any) -> None:
+        defaults = {"name": "check the lease", "alwaysRun": True, "doStepIf": _has_failed, "hideStepIf": _is_skipped}
+        super().__init__(**{**defaults, **kwargs})
+
+    def run(self) -> Any:
+        """Checks."""
+        return defer.ensureDeferred(self._run())
+
+    async def _run(self) -> int:
+        if isinstance(self.worker, WharfingerLatentWorker):
+            lost = await self.worker.check_lease(f"build {self.build.buildid} of {self.build.builder.name}: failed")
+            if lost is not None and lost.retry:
+                return int(RETRY)
+        return int(SUCCESS)
+
+
+def _has_failed(step: Any) -> bool:
+    return bool(step.build.results == FAILURE)
+
+
+def _is_skipped(results: Any, _step: Any) -> bool:
+    return bool(results == SKIPPED)
 
 
 async def _waited(started: "asyncio.Future[None]") -> None:

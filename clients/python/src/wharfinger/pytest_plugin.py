@@ -35,6 +35,8 @@ class _Use:
     detail: str = ""
     error: Optional[BaseException] = None
     """What the test raised."""
+    over: bool = False
+    """Whether the test came to an end of its own: an interrupt has no report."""
     avoid: "list[str]" = field(default_factory=list)
     about: str = ""
 
@@ -134,10 +136,10 @@ class Plugin:
         """The test has ended: releases its lease, and finds out whose fault a failure was."""
         lease = use.lease
         assert lease is not None
-        if self.share(item) and use.error is None and not lease.aio.is_lost:
+        if self.share(item) and use.over and use.error is None and not lease.aio.is_lost:
             self._shared[use.about] = lease
             return
-        use.lost = self._end(lease, use.error)
+        use.lost = self._end(lease, use.error if use.over else KeyboardInterrupt("the test is cut short"))
         if use.lost is None and use.error is not None and not isinstance(use.error, WharfingerError):
             finding = self.client.wait(lease.aio.verdict())
             use.fault, use.detail = _FAULT.Name(finding.fault).removeprefix("FAULT_"), finding.detail
@@ -235,7 +237,10 @@ def pytest_runtest_makereport(item: pytest.Item, call: "pytest.CallInfo[None]") 
     outcome = yield
     report: pytest.TestReport = outcome.get_result()
     use = item.stash.get(_use, None)
-    if use is not None and call.excinfo is not None and call.when != "teardown" and report.failed:
+    if use is None or call.when == "teardown":
+        return
+    use.over = use.over or call.when == "call" or not report.passed
+    if call.excinfo is not None and report.failed:
         use.error = call.excinfo.value
 
 

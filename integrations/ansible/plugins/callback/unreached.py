@@ -28,7 +28,8 @@ class CallbackModule(CallbackBase):
         """Reports the host of a lease."""
         host = getattr(result, "host", None) or result._host
         lease = host.vars.get("wharfinger_lease")
-        if not lease:
+        # The module itself calls a resource unreachable that the broker has found unfit.
+        if not lease or "lease" in (getattr(result, "result", None) or result._result):
             return
         try:
             answer = call("report", lease=lease, unreached=True, note="UNREACHABLE from a playbook")

@@ -56,7 +56,9 @@ options:
     description: Id of the lease that V(absent) ends.
     type: str
   outcome:
-    description: How the work went. V(failed) has the resource checked, V(abandoned) counts nothing.
+    description:
+      - How the work went. V(abandoned) counts nothing.
+      - V(failed) has the resource checked first. If it is unfit, the host of the task is UNREACHABLE, so that the playbook ends with 4.
     type: str
     choices: [ok, failed, tainted, abandoned]
     default: abandoned
@@ -94,7 +96,9 @@ EXAMPLES = r"""
 
 RETURN = r"""
 lease:
-  description: The lease, with its id, pool, resource, path, commit and fencing token.
+  description:
+    - The lease, with its id, pool, resource, path, commit and fencing token.
+    - With V(absent) its id, state, resource, C(fault) (NONE, WORK, RESOURCE, UNDECIDED, OPEN) and C(why).
   type: dict
   returned: always
 """
