@@ -2,9 +2,11 @@
 //!
 //! The numbers are those of the invariants in DESIGN.
 
+use crate::between::Judged;
 use crate::queue::{Changes, Look};
 use crate::rests::Rests;
 use crate::sessions::Sessions;
+use crate::turns::{Terms, party};
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 use wharfinger_core::{
@@ -32,8 +34,10 @@ pub(crate) struct Facts<'a> {
 
 #[derive(Default)]
 pub(crate) struct Oracle {
-    /// Whether the holders are of several tenants.
-    several_tenants: bool,
+    /// The terms of the tenants, where there are several.
+    pub(crate) terms: Option<Terms>,
+    /// How often the rules between tenants were applied.
+    pub(crate) judged: Judged,
     pub(crate) leases: BTreeMap<LeaseId, Arc<Lease>>,
     pub(crate) resources: BTreeMap<ResourceId, Arc<Resource>>,
     revision: Revision,
@@ -84,9 +88,9 @@ pub(crate) struct Watcher {
 type Checked = Result<(), String>;
 
 impl Oracle {
-    /// An oracle for a world of one tenant, or of several.
-    pub(crate) fn of(several_tenants: bool) -> Self {
-        Self { several_tenants, ..Self::default() }
+    /// An oracle for a world of one tenant, or of several with these terms.
+    pub(crate) fn of(terms: Option<Terms>) -> Self {
+        Self { terms, ..Self::default() }
     }
 
     /// Checks a stored batch.
@@ -179,6 +183,9 @@ impl Oracle {
                 self.signs.insert(row.id, batch.now);
             }
         }
+        self.changes.gave_way |= batch.leases.iter().any(|row| gave_way(row, before.get(&row.id), batch));
+        let keeps = |row: &&Arc<Resource>| stood.get(&row.id).is_none_or(|old| old.held_for != row.held_for);
+        self.changes.kept_for.extend(batch.resources.iter().filter(keeps).filter_map(|row| row.held_for.clone()));
         let new = batch.resources.iter().filter(|row| !stood.contains_key(&row.id));
         self.changes.bought.extend(new.map(|row| row.id));
         let reclaimed = batch.resources.iter().filter(|row| {
@@ -197,16 +204,26 @@ impl Oracle {
     pub(crate) fn queue_is_fair(&mut self, pools: &[PoolView], one_by_one: bool) -> Checked {
         let changes = std::mem::take(&mut self.changes);
         if !one_by_one {
+            self.may_be_patient(&changes);
             return Ok(());
         }
-        let several_tenants = self.several_tenants;
-        let look = Look { leases: &self.leases, resources: &self.resources, pools, several_tenants };
-        look.check(&changes)
+        let look = Look { leases: &self.leases, resources: &self.resources, pools, now: self.now };
+        look.check(&changes, self.terms.as_mut().map(|terms| (terms, &mut self.judged)))
     }
 
     /// Forgets the queue's changes: the broker recovered, or several turns were stored at once.
     pub(crate) fn lost_sight(&mut self) {
-        self.changes = Changes::default();
+        let changes = std::mem::take(&mut self.changes);
+        self.may_be_patient(&changes);
+    }
+
+    /// Each of these grants may have come before its turn.
+    fn may_be_patient(&mut self, changes: &Changes) {
+        let Some(terms) = &mut self.terms else { return };
+        for lease in changes.granted.iter().filter_map(|id| self.leases.get(id)) {
+            terms.begins_everywhere(party(&[lease]), self.now);
+        }
+        terms.forget();
     }
 
     /// A holder repeats its request, which keeps the leases that it has so far.
@@ -461,6 +478,8 @@ impl Oracle {
                 // Shares decide between tenants.
                 && other.spec.tenant == row.spec.tenant
                 && place(other) < place(row)
+                // With patience a request of low priority may have risen.
+                && (other.spec.priority == row.spec.priority || self.terms.as_ref().is_none_or(Terms::are_impatient))
                 // These requests have constraints of their own, which other requests need not wait for.
                 && !other.avoid.iter().any(avoids)
                 && other.not_before.is_none()
@@ -739,4 +758,17 @@ impl Watcher {
         self.revision = core.revision();
         self.connected = true;
     }
+}
+
+/// Whether a lease was taken from its holder for an older request, or lost the slot that it got in the same batch.
+fn gave_way(row: &Lease, old: Option<&Arc<Lease>>, batch: &Batch) -> bool {
+    let LeaseState::Ended { how, .. } = &row.state else { return false };
+    let yielded =
+        |link: &Link| link.reason == Reason::Policy && matches!(link.subject, wharfinger_core::Subject::Lease(_));
+    let granted = || {
+        let mut own = batch.events.iter().filter(|event| event.lease == Some(row.id));
+        own.any(|event| matches!(event.kind, EventKind::LeasePreparing | EventKind::LeaseActive))
+    };
+    let broken = matches!(how, Ended::Broken { cause, .. } if cause.iter().any(yielded));
+    broken || old.is_none_or(|old| old.assignment().is_none()) && granted()
 }

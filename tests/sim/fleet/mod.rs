@@ -220,7 +220,7 @@ pub(crate) fn run(seed: u64, kept: Kept, broken: Option<Break>) -> Report {
         servers,
         things: Things::default(),
         provider: Provider::default(),
-        oracle: Oracle::of(!seed.is_multiple_of(2)),
+        oracle: Oracle::of(None),
         deadlines: Deadlines::default(),
         holders: (0..holders).map(|n| Holder::new(n, seed)).collect(),
         asks: vec![(0, 0); holders],
