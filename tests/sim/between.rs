@@ -57,6 +57,11 @@ impl Judged {
         *self.counts.entry(name).or_default() += times;
     }
 
+    /// A tenant with a quota got a slot.
+    pub(crate) fn within_quota(&mut self) {
+        self.note(Self::QUOTA);
+    }
+
     pub(crate) fn counts(&self) -> impl Iterator<Item = (&'static str, u64)> + '_ {
         Self::NAMES.into_iter().map(|name| (name, self.counts.get(name).copied().unwrap_or(0)))
     }

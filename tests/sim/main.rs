@@ -122,7 +122,7 @@ fn the_oracle_reports_each_omitted_term() {
 }
 
 /// Events that a few dozen seeds of the fleet are certain to have.
-const HOSTILE: [&str; 8] = [
+const HOSTILE: [&str; 9] = [
     "calls of deposed leaders",
     "clocks far ahead of a leader",
     "commits after their doubt was settled",
@@ -131,6 +131,7 @@ const HOSTILE: [&str; 8] = [
     "leads given back",
     "leases that ran out",
     "machines bought",
+    Judged::QUOTA,
 ];
 
 /// Several servers over one database.

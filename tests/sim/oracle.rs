@@ -12,7 +12,7 @@ use std::sync::Arc;
 use wharfinger_core::{
     Batch, Effect, Ended, EventKind, FailReason, GroupId, Input, Lease, LeaseId, LeaseRequest, LeaseState, Link,
     Millis, Op, Outcome, PoolConfig, PoolView, Reason, Reply, Resource, ResourceId, ResourceState, Revision, Source,
-    Timestamp, Weight, Work,
+    Tenants, Timestamp, Weight, Work,
 };
 
 /// Time at which a host was given up, and its machine.
@@ -30,6 +30,8 @@ pub(crate) struct Facts<'a> {
     pub(crate) pools: &'a [PoolConfig],
     /// At most one input a turn: each batch shows one moment.
     pub(crate) one_by_one: bool,
+    /// The tenants, where no reload changes them.
+    pub(crate) tenants: Option<&'a Tenants>,
 }
 
 #[derive(Default)]
@@ -139,6 +141,9 @@ impl Oracle {
             if let Some(hold) = was.and_then(|old| old.assignment()).filter(|_| well) {
                 self.unfit.remove(&hold.resource);
             }
+        }
+        if let Some(tenants) = facts.tenants {
+            self.is_within_quota(batch, &before, tenants)?;
         }
         for row in &batch.resources {
             self.takes_its_children_along(row)?;
@@ -339,6 +344,25 @@ impl Oracle {
                 if fair { Ok(()) } else { Err(format!("(11, 13) {} failed: {reason:?} {detail}", row.id)) }
             }
         }
+    }
+
+    /// `max_slots`: a tenant that got a slot in a batch holds at most as many as it may.
+    fn is_within_quota(&mut self, batch: &Batch, before: &BTreeMap<LeaseId, Arc<Lease>>, tenants: &Tenants) -> Checked {
+        let new = |row: &&Arc<Lease>| {
+            let old = before.get(&row.id).and_then(|old| old.assignment());
+            row.spec.child.is_none() && !row.ended() && row.assignment().is_some_and(|hold| old != Some(hold))
+        };
+        let granted: BTreeSet<&Arc<str>> = batch.leases.iter().filter(new).map(|row| &row.spec.tenant).collect();
+        for tenant in granted {
+            let Some(most) = tenants.of(tenant).and_then(|tenant| tenant.max_slots) else { continue };
+            self.judged.within_quota();
+            let own = |row: &&Arc<Lease>| row.spec.child.is_none() && row.spec.tenant == *tenant;
+            let held = self.leases.values().filter(own).filter(|row| row.assignment().is_some()).count();
+            if held > most as usize {
+                return Err(format!("(quota) {tenant} holds {held} slots, more than {most}"));
+            }
+        }
+        Ok(())
     }
 
     /// Holds: a held resource is not cleaned.

@@ -34,6 +34,22 @@ pub(crate) fn edited(rng: &mut Rng, now: &Arc<Tenants>) -> Arc<Tenants> {
     if now.is_empty() || rng.chance(400) { now.clone() } else { drawn(rng) }
 }
 
+/// Tenants with weights and quotas alone, for a run that never changes them.
+pub(crate) fn fixed(seed: u64) -> Arc<Tenants> {
+    if !are_several(seed) {
+        return Arc::default();
+    }
+    let mut rng = Rng::new(seed ^ 0xF1_7E0A);
+    let mut one = || Tenant {
+        weight: rng.between(1, 5) as u32,
+        max_slots: rng.chance(500).then(|| rng.between(2, 7) as u32),
+        ..Tenant::default()
+    };
+    let others = Some(one());
+    let named = (0..COUNT - 1).map(|n| (Arc::from(format!("tenant-{n}")), one())).collect();
+    Arc::new(Tenants { named, others })
+}
+
 /// The same tenants without quotas.
 pub(crate) fn ample(now: &Tenants) -> Arc<Tenants> {
     let without = |tenant: &Tenant| Tenant { weight: tenant.weight, ..Tenant::default() };

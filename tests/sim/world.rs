@@ -537,6 +537,7 @@ impl World {
             lies: self.weather.lies,
             pools: &self.pools,
             one_by_one: self.one_by_one,
+            tenants: None,
         };
         self.broker.follow(&self.configuration());
         for batch in self.broker.stored() {
