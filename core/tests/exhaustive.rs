@@ -3,7 +3,8 @@
 //!
 //! One world has two hosts, working copies on them, and three clients. Another one has two pools of one machine each, and
 //! clients of which two want a group: a slot of the first pool, and a slot of either. In two worlds the clients are of two
-//! tenants: one has a quota, which a reload lifts and sets again; in the other one a host is of one tenant at a time.
+//! tenants: one has a quota, which a reload lifts and sets again; in the other one a host is of one tenant at a time. In a third one
+//! they wait for one machine, and time raises who has waited long: each grant is compared with the rules for turns.
 //!
 //! States that differ only in names (ids, revisions, operations' numbers) and in their time are one state.
 
@@ -84,6 +85,12 @@ struct State {
     calls: Vec<Effect>,
     has: [Option<LeaseId>; CLIENTS],
     asked: u32,
+    /// How long a request waits until it rises; `None`: for ever.
+    patience: Option<Millis>,
+    /// When the patience of each tenant began anew.
+    begun: BTreeMap<Arc<str>, Timestamp>,
+    /// The first grant out of turn.
+    fault: Option<String>,
     path: Vec<Action>,
 }
 
@@ -159,6 +166,13 @@ fn shared_hosts(slots: u32, isolation: Isolation) -> Vec<PoolConfig> {
     vec![PoolConfig { slots, isolation, traits: Traits { cleans: true, ..hosts.traits }, ..hosts }]
 }
 
+/// One machine with one slot, for which two tenants wait.
+fn one_host() -> Vec<PoolConfig> {
+    let hosts = shared_hosts(1, Isolation::None).remove(0);
+    let inventory = hosts.inventory.iter().map(|items| items[..1].to_vec()).next();
+    vec![PoolConfig { inventory, max: 1, ..hosts }]
+}
+
 /// Two tenants, of which one has a quota or had one.
 fn configured(pools: Vec<PoolConfig>, quota: Option<bool>) -> Configuration {
     let Some(set) = quota else { return Configuration::from(pools) };
@@ -169,20 +183,79 @@ fn configured(pools: Vec<PoolConfig>, quota: Option<bool>) -> Configuration {
 
 impl State {
     fn first(pools: Vec<PoolConfig>, wishes: Wishes) -> Self {
-        Self::of_tenants(pools, wishes, ALONE, None)
+        Self::of_tenants((pools, wishes), ALONE, None, None)
     }
 
-    fn of_tenants(pools: Vec<PoolConfig>, wishes: Wishes, tenancy: Tenancy, quota: Option<bool>) -> Self {
+    fn of_tenants(
+        (pools, wishes): (Vec<PoolConfig>, Wishes),
+        tenancy: Tenancy,
+        quota: Option<bool>,
+        patience: Option<Millis>,
+    ) -> Self {
+        let usual = if quota.is_some() { Millis::ZERO } else { Limits::default().patience };
         let limits = Limits {
             retention: Millis::secs(30),
             pause: Millis::secs(1_000_000),
-            patience: if quota.is_some() { Millis::ZERO } else { Limits::default().patience },
+            patience: patience.unwrap_or(usual),
             ..Limits::default()
         };
         let now = Timestamp(1_000_000);
         let core = Core::recover(Snapshot::default(), configured(pools, quota), limits, now);
-        let (calls, has) = (Vec::new(), [None; CLIENTS]);
-        Self { wishes, tenancy, quota, core, now, calls, has, asked: 0, path: Vec::new() }
+        let (calls, has, begun, fault) = (Vec::new(), [None; CLIENTS], BTreeMap::new(), None);
+        Self { wishes, tenancy, quota, core, now, calls, has, asked: 0, patience, begun, fault, path: Vec::new() }
+    }
+
+    /// A step of the core. Notes a grant out of turn.
+    fn step(&mut self, input: Input) -> Result<wharfinger_core::Reply, wharfinger_core::Rejection> {
+        let token = |row: &Arc<wharfinger_core::Lease>| row.assignment().map(|hold| (row.id, hold.token));
+        let before: BTreeSet<_> = self.core.leases(None).filter_map(token).collect();
+        let reply = self.core.step(self.now, input);
+        if let Some(patience) = self.patience {
+            let new = |row: &&Arc<wharfinger_core::Lease>| token(row).is_some_and(|held| !before.contains(&held));
+            let mut grants: Vec<_> = self.core.leases(None).filter(new).cloned().collect();
+            grants.sort_by_key(token_of);
+            for n in 0..grants.len() {
+                if let Err(why) = self.goes_in_turn(patience, &grants, n) {
+                    self.fault.get_or_insert(why);
+                }
+            }
+        }
+        reply
+    }
+
+    /// The grant of this number, in the order of the grants of a step, goes to the request whose turn it was.
+    fn goes_in_turn(
+        &mut self,
+        patience: Millis,
+        grants: &[Arc<wharfinger_core::Lease>],
+        n: usize,
+    ) -> Result<(), String> {
+        let granted = &grants[n];
+        let waiting: Vec<_> = self.waiting().cloned().collect();
+        let of_other = |row: &Arc<wharfinger_core::Lease>| row.spec.tenant != granted.spec.tenant;
+        // The others of the step stood in line as well, before or after it.
+        let contested = self.core.leases(None).filter(|row| matches!(row.state, LeaseState::Queued)).any(of_other)
+            || grants.iter().any(of_other);
+        let turn = |row: &Arc<wharfinger_core::Lease>| {
+            let tenant = &row.spec.tenant;
+            let since = self.begun.get(tenant).copied().unwrap_or_default().max(row.created_at);
+            let level = if contested { self.now.since(since).0 / patience.0 } else { 0 };
+            let later = grants[n..].iter().filter(|other| other.spec.tenant == *tenant).count() as u32;
+            // The weight of `web` is two, that of the other tenant is one.
+            let share = (self.holds(tenant) - later + 1) * if **tenant == *"web" { 1 } else { 2 };
+            (std::cmp::Reverse(level), if level > 0 { 0 } else { share }, row.seq)
+        };
+        let own = turn(granted);
+        // A request that fills the quota of its tenant stands in no line.
+        let sooner = waiting.iter().find(|row| of_other(row) && !self.is_full(&row.spec.tenant) && turn(row) < own);
+        if let Some(row) = sooner {
+            return Err(format!("{} is granted at {own:?} before {} at {:?}", granted.id, row.id, turn(row)));
+        }
+        if own.0.0 > 0 {
+            let now = self.now;
+            self.begun.insert(granted.spec.tenant.clone(), now);
+        }
+        Ok(())
     }
 
     fn caller(&self, client: usize) -> Caller {
@@ -274,7 +347,7 @@ impl State {
                 Input::Tick
             }
         };
-        let reply = next.core.step(next.now, input);
+        let reply = next.step(input);
         if let (Action::Ask(client) | Action::AskNow(client), Ok(wharfinger_core::Reply::Leases(leases))) =
             (action, &reply)
         {
@@ -282,7 +355,7 @@ impl State {
         }
         // Timers that the input itself made due fire at the next turn, at the same time.
         if next.core.next_deadline().is_some_and(|at| at <= next.now) {
-            let _ = next.core.step(next.now, Input::Tick);
+            let _ = next.step(Input::Tick);
         }
         next.calls.extend(next.core.take_batch().effects);
         next
@@ -290,6 +363,9 @@ impl State {
 
     fn check(&self) -> Result<(), String> {
         self.core.check_invariants()?;
+        if let Some(why) = &self.fault {
+            return Err(why.clone());
+        }
         // Each operation of a resource has a call, so that its answer can come.
         for row in self.core.resources(None) {
             let op = match &row.state {
@@ -422,7 +498,7 @@ impl State {
                 let share = (self.holds(other) + 1) * weight(tenant);
                 other != tenant && share < self.holds(tenant) * weight(other) && !self.is_full(other)
             };
-            if let Some(other) = self.waiting().find(smaller).filter(|_| !isolated) {
+            if let Some(other) = self.waiting().find(smaller).filter(|_| !isolated && self.patience.is_none()) {
                 return Err(format!("{} of {tenant} is granted before {}, of a smaller share", row.id, other.id));
             }
         }
@@ -478,6 +554,7 @@ impl State {
         self.calls.iter().for_each(|call| say(&(call.resource.id, call.op)));
         say(&self.has);
         say(&self.quota);
+        say(&self.begun);
         say(&self.core.next_deadline());
         let mut hasher = DefaultHasher::new();
         renamed(&text, self.now).hash(&mut hasher);
@@ -573,10 +650,12 @@ fn roots() -> Vec<(&'static str, usize, State)> {
     let working = all_works(told(copies.clone(), &[Action::Ask(0), Action::Ask(1)]));
     let idle = told(working.clone(), &[Action::Release(0, Outcome::Ok), Action::Release(1, Outcome::Ok)]);
     let fresh = |state: State| State { path: Vec::new(), ..state };
-    let quotas = State::of_tenants(shared_hosts(1, Isolation::None), HOSTS, TWO, Some(true));
-    let apart = State::of_tenants(shared_hosts(2, Isolation::Host), HOSTS, TWO, Some(true));
+    let quotas = State::of_tenants((shared_hosts(1, Isolation::None), HOSTS), TWO, Some(true), None);
+    let apart = State::of_tenants((shared_hosts(2, Isolation::Host), HOSTS), TWO, Some(true), None);
+    let patient = State::of_tenants((one_host(), HOSTS), TWO, Some(false), Some(Millis::secs(40)));
     let asked = [Action::Ask(0), Action::Ask(2), Action::Ask(1)];
     let (full, crowded) = (all_works(told(quotas.clone(), &asked)), all_works(told(apart.clone(), &asked)));
+    let patient = all_works(told(patient, &asked));
     let grouped = all_works(told(groups.clone(), &[Action::Ask(0), Action::Ask(1), Action::Ask(2)]));
     vec![
         ("nothing yet", 0, copies),
@@ -588,7 +667,13 @@ fn roots() -> Vec<(&'static str, usize, State)> {
         ("two tenants at work, and a request beyond the quota", 3, fresh(full)),
         ("two tenants of whom each wants a host", 1, apart),
         ("two tenants on a host each", 3, fresh(crowded)),
+        ("two tenants who wait for one machine, and rise with time", 1, fresh(patient)),
     ]
+}
+
+/// The place of a grant among those of a step.
+fn token_of(row: &Arc<wharfinger_core::Lease>) -> Option<u64> {
+    row.assignment().map(|hold| hold.token)
 }
 
 /// The depth that a minute allows without optimization. `EXHAUSTIVE_DEPTH` asks for more.

@@ -2,8 +2,9 @@
 //! and shares no code with the scheduler.
 //!
 //! The properties: each grant is that of the rules, in their order; no quota is exceeded by a grant; tenants with equal work
-//! hold slots by weight; a tenant alone has everything; no one waits without end; the same inputs give the same grants;
-//! splitting work gains at most one request. Weights and quotas change by reload.
+//! hold slots by weight, and have their part of the grants in each window; a tenant alone has everything; no one waits
+//! without end; the same inputs give the same grants; splitting work gains at most one request. Weights and quotas change
+//! by reload.
 //!
 //! `FAIR_SEEDS` sets the number of worlds.
 #![allow(clippy::unwrap_used, clippy::print_stdout, reason = "a test that cannot go on stops; figures are printed")]
@@ -412,6 +413,53 @@ fn a_tenant_gets_its_part_of_the_grants() {
         for (tenant, weight) in weights.iter().enumerate() {
             let part = grants[tenant] * u64::from(all) * 100 / (sum * u64::from(*weight));
             assert!(part >= 75, "seed {seed}: tenant {tenant} has {part} % of its part: {grants:?} by {weights:?}");
+        }
+    }
+}
+
+/// The grants of each tenant, one lease a minute: each lease lasts as long as there are slots, and all tenants wait.
+fn one_a_minute(world: &mut World, tenants: usize, minutes: usize) -> Vec<usize> {
+    let mut grants = Vec::new();
+    for _ in 0..minutes {
+        for tenant in 0..tenants {
+            while world.waiting.iter().filter(|asked| asked.tenant == tenant).count() < 6 {
+                world.ask(tenant, 1, 0).unwrap();
+            }
+        }
+        world.now = world.now.after(Millis::secs(60));
+        let before = world.grants.len();
+        world.end(0).unwrap();
+        for id in &world.grants[before..] {
+            grants.extend(world.held.iter().find(|asked| asked.leases[0] == *id).map(|asked| asked.tenant));
+        }
+    }
+    grants
+}
+
+#[test]
+fn a_tenant_that_waits_has_its_part_of_the_grants_in_each_window_longer_than_the_patience() {
+    // A lease lasts a minute for each slot, which is less than the patience.
+    const SLOTS: usize = 12;
+    let patience = usize::try_from(PATIENCE / 60_000).unwrap();
+    for seed in 0..8 {
+        let mut chance = Chance(seed);
+        let weights: Vec<u32> = (0..2 + chance.below(2)).map(|_| 1 + chance.below(4) as u32).collect();
+        let mut world = World::new(SLOTS as u64, 1, equal(&weights));
+        one_a_minute(&mut world, weights.len(), 2 * SLOTS);
+        let grants = one_a_minute(&mut world, weights.len(), 150);
+        assert_eq!(grants.len(), 150, "each end is followed by a grant");
+        let (all, others) = (weights.iter().sum::<u32>() as usize, weights.len() - 1);
+        for (tenant, weight) in weights.iter().enumerate() {
+            for from in 0..grants.len() {
+                for to in from + patience + 1..=grants.len() {
+                    // While each lease ends once, a tenant gets what it holds then: its part but for one request, and for one of each
+                    // other tenant that went before its turn.
+                    let rounds = (to - from) / SLOTS;
+                    let least = (rounds * SLOTS * *weight as usize / all).saturating_sub(rounds * (1 + others));
+                    let own = grants[from..to].iter().filter(|of| **of == tenant).count();
+                    assert!(own >= least, "seed {seed}: {own} of {} for {tenant} by {weights:?}", to - from);
+                }
+            }
         }
     }
 }

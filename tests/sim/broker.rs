@@ -7,7 +7,7 @@ use std::task::{Context, Poll, Waker};
 use tokio::sync::oneshot;
 use wharfinger::engine::{Cycle, Message, SubmitError, Turn, TurnError};
 use wharfinger::store::{Changes, CommitError, Epoch, EventQuery, Fault, MemoryStore, Store, StoreError, StoredEvent};
-use wharfinger_core::{Batch, Core, Input, Limits, Millis, PoolConfig, Reply, Revision, Snapshot, Timestamp};
+use wharfinger_core::{Batch, Configuration, Core, Input, Limits, Millis, Reply, Revision, Snapshot, Timestamp};
 
 /// An answer as its caller gets it; `None` if the broker died before.
 pub(crate) type Answered = Option<Result<Reply, SubmitError>>;
@@ -76,22 +76,30 @@ pub(crate) struct Broker {
     store: Arc<Recorder>,
     cycle: Option<Cycle>,
     follower: Follower,
+    limits: Limits,
 }
 
 impl Broker {
-    pub(crate) fn new() -> Self {
+    /// A broker with this patience.
+    pub(crate) fn new(patience: Millis) -> Self {
         let store = Recorder { inner: MemoryStore::with_salt(7), log: Mutex::default() };
-        Self { store: Arc::new(store), cycle: None, follower: Follower::default() }
+        Self {
+            store: Arc::new(store),
+            cycle: None,
+            follower: Follower::default(),
+            limits: Limits { patience, ..Self::limits() },
+        }
     }
 
+    /// Those of a broker without patience.
     pub(crate) fn limits() -> Limits {
         Limits { retention: RETENTION, patience: Millis::ZERO, ..Limits::default() }
     }
 
     /// Starts a process on the stored state; `None` if the store failed.
-    pub(crate) fn start(&mut self, pools: &[PoolConfig], now: Timestamp) -> Option<Batch> {
+    pub(crate) fn start(&mut self, configuration: Configuration, now: Timestamp) -> Option<Batch> {
         let store: Arc<dyn Store> = self.store.clone();
-        let (cycle, batch) = ready(Cycle::start(store, pools.to_vec(), Self::limits(), now)).ok()?;
+        let (cycle, batch) = ready(Cycle::start(store, configuration, self.limits.clone(), now)).ok()?;
         self.cycle = Some(cycle);
         Some(batch)
     }
@@ -120,8 +128,8 @@ impl Broker {
     }
 
     /// Adds a server that follows.
-    pub(crate) fn follow(&mut self, pools: &[PoolConfig]) {
-        self.follower.look(&self.store.inner, pools, Self::limits());
+    pub(crate) fn follow(&mut self, configuration: &Configuration) {
+        self.follower.look(&self.store.inner, configuration, self.limits.clone());
     }
 
     pub(crate) fn snapshot(&self) -> Snapshot {

@@ -1,7 +1,7 @@
 //! A server that follows. It applies the stored changes, some commits at a time, and must equal a load of the store.
 
 use wharfinger::store::{MemoryStore, StoreError};
-use wharfinger_core::{Core, Limits, PoolConfig, Revision, Scope, Snapshot, Timestamp};
+use wharfinger_core::{Configuration, Core, Limits, Revision, Scope, Snapshot, Timestamp};
 
 /// Its state as of one revision, for comparison.
 fn shown(core: &Core, now: Timestamp) -> impl PartialEq + std::fmt::Debug + use<> {
@@ -20,13 +20,13 @@ fn shown(core: &Core, now: Timestamp) -> impl PartialEq + std::fmt::Debug + use<
 /// A follower of a store in memory.
 #[derive(Default)]
 pub(crate) struct Follower {
-    core: Option<(Core, Vec<PoolConfig>)>,
+    core: Option<(Core, Configuration)>,
     turns: u64,
 }
 
 impl Follower {
     /// Reads the store every few turns. Panics if its state differs from the stored one.
-    pub(crate) fn look(&mut self, store: &MemoryStore, pools: &[PoolConfig], limits: Limits) {
+    pub(crate) fn look(&mut self, store: &MemoryStore, configuration: &Configuration, limits: Limits) {
         self.turns += 1;
         // It reads sometimes after one commit, sometimes after many.
         if !self.turns.is_multiple_of(1 + self.turns / 64 % 13) {
@@ -34,20 +34,20 @@ impl Follower {
         }
         let snapshot = store.load_now();
         let now = snapshot.now;
-        let fresh = |snapshot: Snapshot| Core::follow(snapshot, pools.to_vec(), limits.clone(), now);
+        let fresh = |snapshot: Snapshot| Core::follow(snapshot, configuration.clone(), limits.clone(), now);
         let Some((core, configured)) = &mut self.core else {
-            self.core = Some((fresh(snapshot), pools.to_vec()));
+            self.core = Some((fresh(snapshot), configuration.clone()));
             return;
         };
-        if configured != pools {
-            self.core = Some((fresh(snapshot), pools.to_vec()));
+        if configured != configuration {
+            self.core = Some((fresh(snapshot), configuration.clone()));
             return;
         }
         let changed = wharfinger::engine::changes_after(store, core.revision());
         let batch = match crate::broker::ready(changed) {
             Ok(batch) => batch,
             Err(StoreError::Compacted { .. }) => {
-                self.core = Some((fresh(snapshot), pools.to_vec()));
+                self.core = Some((fresh(snapshot), configuration.clone()));
                 return;
             }
             Err(error) => panic!("the store in memory does not fail: {error}"),

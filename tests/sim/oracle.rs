@@ -2,15 +2,17 @@
 //!
 //! The numbers are those of the invariants in DESIGN.
 
+use crate::between::Judged;
 use crate::queue::{Changes, Look};
 use crate::rests::Rests;
 use crate::sessions::Sessions;
+use crate::turns::{Terms, party};
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 use wharfinger_core::{
     Batch, Effect, Ended, EventKind, FailReason, GroupId, Input, Lease, LeaseId, LeaseRequest, LeaseState, Link,
     Millis, Op, Outcome, PoolConfig, PoolView, Reason, Reply, Resource, ResourceId, ResourceState, Revision, Source,
-    Timestamp, Weight, Work,
+    Tenants, Timestamp, Weight, Work,
 };
 
 /// Time at which a host was given up, and its machine.
@@ -28,12 +30,16 @@ pub(crate) struct Facts<'a> {
     pub(crate) pools: &'a [PoolConfig],
     /// At most one input a turn: each batch shows one moment.
     pub(crate) one_by_one: bool,
+    /// The tenants, where no reload changes them.
+    pub(crate) tenants: Option<&'a Tenants>,
 }
 
 #[derive(Default)]
 pub(crate) struct Oracle {
-    /// Whether the holders are of several tenants.
-    several_tenants: bool,
+    /// The terms of the tenants, where there are several.
+    pub(crate) terms: Option<Terms>,
+    /// How often the rules between tenants were applied.
+    pub(crate) judged: Judged,
     pub(crate) leases: BTreeMap<LeaseId, Arc<Lease>>,
     pub(crate) resources: BTreeMap<ResourceId, Arc<Resource>>,
     revision: Revision,
@@ -84,9 +90,9 @@ pub(crate) struct Watcher {
 type Checked = Result<(), String>;
 
 impl Oracle {
-    /// An oracle for a world of one tenant, or of several.
-    pub(crate) fn of(several_tenants: bool) -> Self {
-        Self { several_tenants, ..Self::default() }
+    /// An oracle for a world of one tenant, or of several with these terms.
+    pub(crate) fn of(terms: Option<Terms>) -> Self {
+        Self { terms, ..Self::default() }
     }
 
     /// Checks a stored batch.
@@ -136,6 +142,9 @@ impl Oracle {
                 self.unfit.remove(&hold.resource);
             }
         }
+        if let Some(tenants) = facts.tenants {
+            self.is_within_quota(batch, &before, tenants)?;
+        }
         for row in &batch.resources {
             self.takes_its_children_along(row)?;
             self.made_once(row, stood.get(&row.id))?;
@@ -179,6 +188,9 @@ impl Oracle {
                 self.signs.insert(row.id, batch.now);
             }
         }
+        self.changes.gave_way |= batch.leases.iter().any(|row| gave_way(row, before.get(&row.id), batch));
+        let keeps = |row: &&Arc<Resource>| stood.get(&row.id).is_none_or(|old| old.held_for != row.held_for);
+        self.changes.kept_for.extend(batch.resources.iter().filter(keeps).filter_map(|row| row.held_for.clone()));
         let new = batch.resources.iter().filter(|row| !stood.contains_key(&row.id));
         self.changes.bought.extend(new.map(|row| row.id));
         let reclaimed = batch.resources.iter().filter(|row| {
@@ -197,16 +209,26 @@ impl Oracle {
     pub(crate) fn queue_is_fair(&mut self, pools: &[PoolView], one_by_one: bool) -> Checked {
         let changes = std::mem::take(&mut self.changes);
         if !one_by_one {
+            self.may_be_patient(&changes);
             return Ok(());
         }
-        let several_tenants = self.several_tenants;
-        let look = Look { leases: &self.leases, resources: &self.resources, pools, several_tenants };
-        look.check(&changes)
+        let look = Look { leases: &self.leases, resources: &self.resources, pools, now: self.now };
+        look.check(&changes, self.terms.as_mut().map(|terms| (terms, &mut self.judged)))
     }
 
     /// Forgets the queue's changes: the broker recovered, or several turns were stored at once.
     pub(crate) fn lost_sight(&mut self) {
-        self.changes = Changes::default();
+        let changes = std::mem::take(&mut self.changes);
+        self.may_be_patient(&changes);
+    }
+
+    /// Each of these grants may have come before its turn.
+    fn may_be_patient(&mut self, changes: &Changes) {
+        let Some(terms) = &mut self.terms else { return };
+        for lease in changes.granted.iter().filter_map(|id| self.leases.get(id)) {
+            terms.begins_everywhere(party(&[lease]), self.now);
+        }
+        terms.forget();
     }
 
     /// A holder repeats its request, which keeps the leases that it has so far.
@@ -322,6 +344,25 @@ impl Oracle {
                 if fair { Ok(()) } else { Err(format!("(11, 13) {} failed: {reason:?} {detail}", row.id)) }
             }
         }
+    }
+
+    /// `max_slots`: a tenant that got a slot in a batch holds at most as many as it may.
+    fn is_within_quota(&mut self, batch: &Batch, before: &BTreeMap<LeaseId, Arc<Lease>>, tenants: &Tenants) -> Checked {
+        let new = |row: &&Arc<Lease>| {
+            let old = before.get(&row.id).and_then(|old| old.assignment());
+            row.spec.child.is_none() && !row.ended() && row.assignment().is_some_and(|hold| old != Some(hold))
+        };
+        let granted: BTreeSet<&Arc<str>> = batch.leases.iter().filter(new).map(|row| &row.spec.tenant).collect();
+        for tenant in granted {
+            let Some(most) = tenants.of(tenant).and_then(|tenant| tenant.max_slots) else { continue };
+            self.judged.within_quota();
+            let own = |row: &&Arc<Lease>| row.spec.child.is_none() && row.spec.tenant == *tenant;
+            let held = self.leases.values().filter(own).filter(|row| row.assignment().is_some()).count();
+            if held > most as usize {
+                return Err(format!("(quota) {tenant} holds {held} slots, more than {most}"));
+            }
+        }
+        Ok(())
     }
 
     /// Holds: a held resource is not cleaned.
@@ -461,6 +502,8 @@ impl Oracle {
                 // Shares decide between tenants.
                 && other.spec.tenant == row.spec.tenant
                 && place(other) < place(row)
+                // With patience a request of low priority may have risen.
+                && (other.spec.priority == row.spec.priority || self.terms.as_ref().is_none_or(Terms::are_impatient))
                 // These requests have constraints of their own, which other requests need not wait for.
                 && !other.avoid.iter().any(avoids)
                 && other.not_before.is_none()
@@ -739,4 +782,17 @@ impl Watcher {
         self.revision = core.revision();
         self.connected = true;
     }
+}
+
+/// Whether a lease was taken from its holder for an older request, or lost the slot that it got in the same batch.
+fn gave_way(row: &Lease, old: Option<&Arc<Lease>>, batch: &Batch) -> bool {
+    let LeaseState::Ended { how, .. } = &row.state else { return false };
+    let yielded =
+        |link: &Link| link.reason == Reason::Policy && matches!(link.subject, wharfinger_core::Subject::Lease(_));
+    let granted = || {
+        let mut own = batch.events.iter().filter(|event| event.lease == Some(row.id));
+        own.any(|event| matches!(event.kind, EventKind::LeasePreparing | EventKind::LeaseActive))
+    };
+    let broken = matches!(how, Ended::Broken { cause, .. } if cause.iter().any(yielded));
+    broken || old.is_none_or(|old| old.assignment().is_none()) && granted()
 }

@@ -3,13 +3,17 @@
 //!
 //! The matching here works slot by slot and shares no code with the core, so that it shares no mistake.
 
+use crate::between::Judged;
+use crate::turns::{Class, Terms};
 use std::cmp::Reverse;
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
-use wharfinger_core::{GroupId, Item, Lease, LeaseId, LeaseState, PoolView, Resource, ResourceId, ResourceState};
+use wharfinger_core::{
+    GroupId, Item, Lease, LeaseId, LeaseState, PoolView, Resource, ResourceId, ResourceState, Selector, Timestamp,
+};
 
 type Checked = Result<(), String>;
-type Place = (Reverse<i32>, u64);
+pub(crate) type Place = (Reverse<i32>, u64);
 
 /// Changes since the last check.
 #[derive(Default)]
@@ -24,6 +28,10 @@ pub(crate) struct Changes {
     pub(crate) bought: BTreeSet<ResourceId>,
     /// Idle working copies that gave their slot on the host back.
     pub(crate) reclaimed: BTreeSet<ResourceId>,
+    /// An incomplete group gave way, or a lease that was granted lost its slot again: slots changed hands between the grants.
+    pub(crate) gave_way: bool,
+    /// Tenants at whose request a resource is kept that was not before.
+    pub(crate) kept_for: BTreeSet<Arc<str>>,
 }
 
 /// The stored rows, and the broker's view of the pools.
@@ -31,37 +39,45 @@ pub(crate) struct Look<'a> {
     pub(crate) leases: &'a BTreeMap<LeaseId, Arc<Lease>>,
     pub(crate) resources: &'a BTreeMap<ResourceId, Arc<Resource>>,
     pub(crate) pools: &'a [PoolView],
-    /// Whether the holders are of several tenants. A request that is refused at once changes their order, too.
-    pub(crate) several_tenants: bool,
+    pub(crate) now: Timestamp,
 }
 
 /// One slot that a claim may be matched to.
-struct Slot<'a> {
-    pool: &'a PoolView,
+#[derive(Clone, Copy)]
+pub(crate) struct Slot<'a> {
+    pub(crate) pool: &'a PoolView,
     /// The resource, or `None` for a slot that exists by configuration only.
     row: Option<&'a Resource>,
     /// The inventory entry behind a slot that exists by configuration only.
     item: Option<&'a Item>,
 }
 
+impl<'a> Slot<'a> {
+    /// One of a resource.
+    pub(crate) fn of(pool: &'a PoolView, row: &'a Resource) -> Self {
+        Self { pool, row: Some(row), item: None }
+    }
+}
+
 /// Leases that are granted together.
-struct Waiter<'a> {
-    place: Place,
-    leases: Vec<&'a Lease>,
+#[derive(Clone)]
+pub(crate) struct Waiter<'a> {
+    pub(crate) place: Place,
+    pub(crate) leases: Vec<&'a Lease>,
 }
 
 /// Kuhn's algorithm: claims on the left, slots on the right.
-struct Matching {
+pub(crate) struct Matching {
     options: Vec<Vec<usize>>,
     by_slot: BTreeMap<usize, usize>,
 }
 
 impl Matching {
-    fn new() -> Self {
+    pub(crate) fn new() -> Self {
         Self { options: Vec::new(), by_slot: BTreeMap::new() }
     }
 
-    fn add(&mut self, options: Vec<usize>) -> bool {
+    pub(crate) fn add(&mut self, options: Vec<usize>) -> bool {
         self.options.push(options);
         let mut seen = BTreeSet::new();
         self.augment(self.options.len() - 1, &mut seen)
@@ -90,7 +106,7 @@ impl Matching {
 }
 
 impl<'a> Look<'a> {
-    fn pool(&self, name: &str) -> Option<&'a PoolView> {
+    pub(crate) fn pool(&self, name: &str) -> Option<&'a PoolView> {
         self.pools.iter().find(|pool| &*pool.config.name == name)
     }
 
@@ -114,7 +130,31 @@ impl<'a> Look<'a> {
         Some(on.clone())
     }
 
-    fn fits(&self, lease: &Lease, slot: &Slot<'_>) -> bool {
+    /// The class of a request: those that want the same. A copy that may lie on one pool wants what a request for that pool wants.
+    pub(crate) fn class(&self, waiter: &Waiter<'_>) -> Class {
+        let want = |lease: &&Lease| match self.hosts_of(lease) {
+            None => (lease.spec.selector.clone(), None),
+            Some(on) => match &on[..] {
+                [one] => (Arc::new(Selector::pool(one)), None),
+                _ => (Arc::default(), Some(on)),
+            },
+        };
+        waiter.leases.iter().map(want).collect()
+    }
+
+    /// The pools that a request names; `None`: a part of it goes by labels alone.
+    pub(crate) fn pools_of(&self, waiter: &Waiter<'_>) -> Option<BTreeSet<Arc<str>>> {
+        let mut names = BTreeSet::new();
+        for lease in &waiter.leases {
+            match self.hosts_of(lease) {
+                Some(on) => names.extend(on),
+                None => drop(names.insert(lease.spec.selector.pool.clone()?)),
+            }
+        }
+        Some(names)
+    }
+
+    pub(crate) fn fits(&self, lease: &Lease, slot: &Slot<'_>) -> bool {
         let config = &slot.pool.config;
         if let Some(on) = self.hosts_of(lease) {
             return on.contains(&config.name);
@@ -125,7 +165,7 @@ impl<'a> Look<'a> {
     }
 
     /// Whether the request has constraints besides its selector. Requests behind it may get what it cannot use.
-    fn is_choosy(&self, waiter: &Waiter<'_>) -> bool {
+    pub(crate) fn is_choosy(&self, waiter: &Waiter<'_>) -> bool {
         waiter.leases.iter().any(|lease| {
             let child = lease.spec.child.and_then(|child| self.resources.get(&child));
             let siblings = child.and_then(|child| self.pool(&child.pool)?.config.max_per_parent);
@@ -187,7 +227,7 @@ impl<'a> Look<'a> {
     }
 
     /// Slots that the configuration can have. With `switched_on`: only those of enabled entries in open pools, without those under an operator's order.
-    fn possible(&self, switched_on: bool) -> Vec<Slot<'a>> {
+    pub(crate) fn possible(&self, switched_on: bool) -> Vec<Slot<'a>> {
         let mut slots = Vec::new();
         // The rest of a removed pool counts, because a reload may bring the pool back.
         for pool in self.pools.iter().filter(|pool| !switched_on || Self::open(pool)) {
@@ -222,7 +262,7 @@ impl<'a> Look<'a> {
         slots
     }
 
-    fn options(&self, lease: &Lease, slots: &[Slot<'_>]) -> Vec<usize> {
+    pub(crate) fn options(&self, lease: &Lease, slots: &[Slot<'_>]) -> Vec<usize> {
         (0..slots.len()).filter(|n| self.fits(lease, &slots[*n])).collect()
     }
 
@@ -230,34 +270,42 @@ impl<'a> Look<'a> {
     /// next one of its class.
     fn first_of_their_class<'b>(&self, waiters: &'b [Waiter<'a>]) -> Vec<&'b Waiter<'a>> {
         let mut classes = BTreeSet::new();
-        let wants = |lease: &&Lease| (lease.spec.selector.clone(), self.hosts_of(lease));
         let first = |waiter: &&Waiter<'_>| {
-            let class: Vec<_> = waiter.leases.iter().map(wants).collect();
+            let class = self.class(waiter);
             !classes.contains(&class) && (self.is_choosy(waiter) || classes.insert(class))
         };
         waiters.iter().filter(first).collect()
     }
 
-    fn all_fit(&self, leases: &[&Lease], slots: &[Slot<'_>]) -> bool {
+    pub(crate) fn all_fit(&self, leases: &[&Lease], slots: &[Slot<'_>]) -> bool {
         let mut matching = Matching::new();
         leases.iter().all(|lease| matching.add(self.options(lease, slots)))
     }
 
+    /// The slots of idle copies that gave way in a turn.
+    pub(crate) fn reclaimed(&self, changes: &Changes) -> Vec<Slot<'a>> {
+        let rows = changes.reclaimed.iter().filter_map(|id| self.resources.get(id));
+        let slots = rows.filter_map(|row| Some((self.pool(&row.pool)?, &**row)));
+        slots.flat_map(|(pool, row)| (0..row.slots).map(move |_| Slot::of(pool, row))).collect()
+    }
+
     /// Whether a notice about the resource or its host makes the slot unfit for some requests.
-    fn is_uncertain(&self, slot: &Slot<'_>) -> bool {
+    pub(crate) fn is_uncertain(&self, slot: &Slot<'_>) -> bool {
         let host = |row: &Resource| self.resources.get(&row.parent?.host?).cloned();
         let uncertain = |row: &Resource| row.at_risk.is_some() || row.ends_at.is_some();
         slot.row.is_some_and(|row| uncertain(row) || host(row).is_some_and(|host| uncertain(&host)))
     }
 
-    /// All rules of the queue.
-    pub(crate) fn check(&self, changes: &Changes) -> Checked {
+    /// All rules of the queue. `tenants`: where there are several.
+    pub(crate) fn check(&self, changes: &Changes, tenants: Option<(&mut Terms, &mut Judged)>) -> Checked {
         let waiters = self.waiters();
         self.accepted_can_be_met(&waiters, changes)?;
         self.buys_what_is_missing(&waiters, changes)?;
         let free = self.free();
-        // Between tenants shares decide: core/tests/fairness.rs has an oracle for them.
-        if self.several_tenants || free.iter().any(|slot| self.is_uncertain(slot)) {
+        if let Some(tenants) = tenants {
+            return self.check_tenants(tenants, &waiters, free, changes);
+        }
+        if free.iter().any(|slot| self.is_uncertain(slot)) {
             return Ok(());
         }
         self.no_one_waits_beside_his_slots(&waiters, &free)?;
@@ -318,10 +366,7 @@ impl<'a> Look<'a> {
     fn kept_for_the_older(&self, waiters: &[Waiter<'_>], mut free: Vec<Slot<'a>>, changes: &Changes) -> Checked {
         let possible = self.possible(true);
         // Idle copies give way after the grants of a turn: until then their slots were kept.
-        for row in changes.reclaimed.iter().filter_map(|id| self.resources.get(id)) {
-            let Some(pool) = self.pool(&row.pool) else { continue };
-            free.extend((0..row.slots).map(|_| Slot { pool, row: Some(row), item: None }));
-        }
+        free.extend(self.reclaimed(changes));
         for granted in changes.granted.iter().filter_map(|id| self.leases.get(id)) {
             let Some(hold) = granted.assignment() else { continue };
             // The place of a member may be behind the place of its request.

@@ -6,14 +6,16 @@ use crate::holders::Holder;
 use crate::oracle::{Facts, Oracle, Watcher};
 use crate::provider::{Next, Provider};
 use crate::rng::Rng;
+use crate::tenants::Omitted;
 use crate::trace::{Kept, Trace};
-use crate::{nature, pools, rests};
+use crate::turns::Terms;
+use crate::{nature, pools, rests, tenants};
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 use wharfinger::store::Fault;
 use wharfinger_core::{
-    Batch, Core, Input, LeaseId, LeaseState, Millis, Notice, NoticeTarget, PoolConfig, Reply, Resource, ResourceId,
-    ResourceState, Revision, Scope, Timestamp,
+    Batch, Configuration, Core, Input, LeaseId, LeaseState, Millis, Notice, NoticeTarget, PoolConfig, Reply, Resource,
+    ResourceId, ResourceState, Revision, Scope, Tenants, Timestamp,
 };
 
 const START: Timestamp = Timestamp(1_000_000_000);
@@ -66,6 +68,8 @@ pub(crate) struct World {
     number: u64,
     first_pools: Vec<PoolConfig>,
     pools: Vec<PoolConfig>,
+    tenants: Arc<Tenants>,
+    omitted: Option<Omitted>,
     weather: Weather,
     /// At most one input a turn, so that the oracle can look between any two.
     one_by_one: bool,
@@ -86,23 +90,31 @@ pub(crate) struct Report {
     pub(crate) counts: BTreeMap<&'static str, u64>,
 }
 
-pub(crate) fn run(seed: u64, kept: Kept) -> Report {
+/// `omitted`: a term of the tenants that the broker does not get.
+pub(crate) fn run(seed: u64, kept: Kept, omitted: Option<Omitted>) -> Report {
     let mut rng = Rng::new(seed);
     let first_pools = pools::configured(&mut rng);
+    let patience = tenants::patience(seed);
+    let terms = tenants::are_several(seed).then(|| Terms::new(tenants::configured(seed), patience));
+    // Several tenants compete for the same, so that shares decide.
+    let (more, single) = if terms.is_some() { (4, 700) } else { (0, 500) };
+    let count = rng.between(3, 10) as usize + more;
     let mut world = World {
         now: START,
         trace: Trace::new(kept, START),
-        broker: Broker::new(),
+        broker: Broker::new(omitted.map_or(patience, |omitted| omitted.patience(patience))),
         things: Things::default(),
         provider: Provider::default(),
-        oracle: Oracle::of(!seed.is_multiple_of(2)),
-        holders: (0..rng.between(3, 10) as usize).map(|n| holder(n, seed)).collect(),
+        oracle: Oracle::of(terms),
+        holders: (0..count).map(|n| holder(n, seed)).collect(),
         due: BTreeMap::new(),
         number: 0,
         pools: first_pools.clone(),
         first_pools,
+        tenants: tenants::configured(seed),
+        omitted,
         weather: Weather { faults: rng.chance(900), lies: rng.chance(250) },
-        one_by_one: rng.chance(500),
+        one_by_one: rng.chance(single),
         calm: false,
         flaps: seed.is_multiple_of(4),
         turns: 0,
@@ -112,8 +124,9 @@ pub(crate) fn run(seed: u64, kept: Kept) -> Report {
     let result = world.live();
     let [lost, resumed] = world.oracle.sessions.counts();
     let rested = world.oracle.rests.rested;
-    let counts =
+    let mut counts =
         BTreeMap::from([("rests of machines", rested), ("sessions lost", lost), ("sessions resumed", resumed)]);
+    counts.extend(world.oracle.judged.counts());
     Report { trace: world.trace.into_text(), result, turns: world.turns, counts }
 }
 
@@ -269,7 +282,10 @@ impl World {
             }
             Due::Editor if !self.calm => {
                 self.pools = pools::edited(&mut self.rng, &self.first_pools, &self.pools);
-                inputs.push(Input::Configure(self.pools.clone().into()));
+                if !self.tenants.is_empty() {
+                    self.tenants = tenants::edited(&mut self.rng, &self.tenants);
+                }
+                inputs.push(Input::Configure(self.configuration()));
                 self.oracle.ended_by_silence.clear();
                 self.soon(3000, 30_000, Due::Editor);
             }
@@ -384,7 +400,10 @@ impl World {
             let fault = self.fault();
             self.broker.inject(Some(fault));
         }
-        let started = self.broker.start(&self.pools.clone(), self.now);
+        let started = self.broker.start(self.configuration(), self.now);
+        if let Some(terms) = &mut self.oracle.terms {
+            terms.tenants = self.tenants.clone();
+        }
         self.look_at_the_store()?;
         self.oracle.lost_sight();
         let stored: BTreeSet<LeaseId> = self.broker.snapshot().leases.iter().map(|row| row.id).collect();
@@ -401,6 +420,11 @@ impl World {
             self.oracle.grace_until = self.now.after(Broker::limits().grace);
         }
         self.release(batch)
+    }
+
+    fn configuration(&self) -> Configuration {
+        let tenants = self.omitted.map_or_else(|| self.tenants.clone(), |omitted| omitted.tenants(&self.tenants));
+        Configuration { pools: self.pools.clone(), tenants }
     }
 
     fn fault(&mut self) -> Fault {
@@ -422,6 +446,9 @@ impl World {
             }
             if let Input::Lease(request) = input {
                 self.oracle.asked_again(&request.request_id, self.now);
+            }
+            if let (Input::Configure(_), Some(terms)) = (input, &mut self.oracle.terms) {
+                terms.tenants = self.tenants.clone();
             }
             self.trace.line(self.now, || format!("<- {input:?}"));
         }
@@ -510,8 +537,9 @@ impl World {
             lies: self.weather.lies,
             pools: &self.pools,
             one_by_one: self.one_by_one,
+            tenants: None,
         };
-        self.broker.follow(&self.pools);
+        self.broker.follow(&self.configuration());
         for batch in self.broker.stored() {
             self.trace.line(self.now, || words_of(&batch));
             self.oracle.stored(&batch, &facts)?;
@@ -576,7 +604,8 @@ impl World {
         while !self.broker.is_up() {
             self.step()?;
         }
-        self.turn(vec![Input::Configure(self.pools.clone().into())])?;
+        self.tenants = tenants::ample(&self.tenants);
+        self.turn(vec![Input::Configure(self.configuration())])?;
         // All delayed notices and requests have arrived by now.
         for _ in 0..60 {
             self.step()?;

@@ -13,15 +13,16 @@ mod watchers;
 pub(crate) use breaks::Break;
 
 use crate::adapters::{Caller, Key, Things, Weather};
+use crate::between::Judged;
 use crate::broker::RETENTION;
 use crate::due::Deadlines;
 use crate::holders::Holder;
 use crate::oracle::{Facts, Oracle};
-use crate::pools;
 use crate::provider::Provider;
 use crate::rng::Rng;
 use crate::trace::{Kept, Trace};
 use crate::world::{Report, unsettled, words_of};
+use crate::{pools, tenants};
 use db::{Db, Link, Request, Response, Sent, Wire};
 use server::{Clock, Mail, Now, Phase, Server};
 use std::collections::{BTreeMap, BTreeSet};
@@ -33,7 +34,8 @@ use watchers::Watcher;
 use wharfinger::engine::WatchHub;
 use wharfinger::store::Epoch;
 use wharfinger_core::{
-    Input, LeaseId, LeaseState, Limits, Millis, PoolConfig, Reply, ResourceId, ResourceState, Revision, Timestamp,
+    Input, LeaseId, LeaseState, Limits, Millis, PoolConfig, Reply, ResourceId, ResourceState, Revision, Tenants,
+    Timestamp,
 };
 
 const START: Timestamp = Timestamp(1_000_000_000);
@@ -151,6 +153,7 @@ pub(crate) struct World {
     recoveries: u64,
     first_pools: Vec<PoolConfig>,
     pools: Arc<Vec<PoolConfig>>,
+    tenants: Arc<Tenants>,
     weather: Weather,
     /// Clocks differ by more than a tenth. Then reads may be stale, and no other promise may break.
     clocks_lie: bool,
@@ -175,6 +178,7 @@ pub(crate) fn run(seed: u64, kept: Kept, broken: Option<Break>) -> Report {
     let wire = Wire::default();
     let count = rng.between(2, 5) as usize;
     let configured = Arc::new(first_pools.clone());
+    let tenants = tenants::fixed(seed);
     let mut lives = 0;
     let mut servers = Vec::new();
     for number in 0..count {
@@ -201,6 +205,7 @@ pub(crate) fn run(seed: u64, kept: Kept, broken: Option<Break>) -> Report {
             reload: false,
             stopping: false,
             pools: configured.clone(),
+            tenants: tenants.clone(),
             listening: START,
             last_turn: START,
             first: false,
@@ -220,7 +225,7 @@ pub(crate) fn run(seed: u64, kept: Kept, broken: Option<Break>) -> Report {
         servers,
         things: Things::default(),
         provider: Provider::default(),
-        oracle: Oracle::of(!seed.is_multiple_of(2)),
+        oracle: Oracle::of(None),
         deadlines: Deadlines::default(),
         holders: (0..holders).map(|n| Holder::new(n, seed)).collect(),
         asks: vec![(0, 0); holders],
@@ -231,6 +236,7 @@ pub(crate) fn run(seed: u64, kept: Kept, broken: Option<Break>) -> Report {
         recoveries: 0,
         first_pools,
         pools: configured,
+        tenants,
         weather: Weather { faults: rng.chance(930), lies: rng.chance(200) },
         clocks_lie,
         from_nothing: None,
@@ -246,6 +252,8 @@ pub(crate) fn run(seed: u64, kept: Kept, broken: Option<Break>) -> Report {
     let result = world.live();
     let (refused, late, retaken) = (world.db.refused, world.db.late, world.db.retaken);
     let bought = world.provider.launches;
+    let quotas = world.oracle.judged.counts().find(|(name, _)| *name == Judged::QUOTA);
+    world.counts.extend(quotas);
     world.counts.extend([("commits of deposed leaders", refused), ("commits after their doubt was settled", late)]);
     world.counts.extend([("machines bought", bought), ("leads taken again after a lost answer", retaken)]);
     Report { trace: world.trace.into_text(), result, turns: world.turns, counts: world.counts }
@@ -447,6 +455,7 @@ impl World {
                 lies: self.weather.lies,
                 pools: &note.pools,
                 one_by_one: note.single,
+                tenants: Some(&self.tenants),
             };
             let known = self.oracle.leases.is_empty();
             self.oracle.stored(&batch, &facts)?;

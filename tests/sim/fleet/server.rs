@@ -11,7 +11,8 @@ use tokio::sync::oneshot;
 use wharfinger::engine::{Cycle, SubmitError, Turn, TurnError, WatchHub, changes_after};
 use wharfinger::store::{Epoch, StoreError, Term};
 use wharfinger_core::{
-    Batch, Core, HybridClock, Input, Lease, Limits, PoolConfig, Reading, Reply, Revision, Timestamp,
+    Batch, Configuration, Core, HybridClock, Input, Lease, Limits, PoolConfig, Reading, Reply, Revision, Tenants,
+    Timestamp,
 };
 
 /// The true time, which no part of the simulation knows.
@@ -170,6 +171,8 @@ pub(crate) struct Server {
     /// It was asked to stop.
     pub(crate) stopping: bool,
     pub(crate) pools: Arc<Vec<PoolConfig>>,
+    /// All servers of a run have the same tenants.
+    pub(crate) tenants: Arc<Tenants>,
     /// Start of the time in which it has listened, and latest time at which it did.
     pub(crate) listening: Timestamp,
     pub(crate) last_turn: Timestamp,
@@ -227,23 +230,27 @@ impl Server {
         }
     }
 
+    pub(crate) fn configuration(&self) -> Configuration {
+        Configuration { pools: self.pools.to_vec(), tenants: self.tenants.clone() }
+    }
+
     /// A read of the store.
     pub(crate) fn look(&self, limits: Limits) -> Task {
-        let (link, wall, pools) = (self.link.clone(), self.clock.wall(), self.pools.to_vec());
+        let (link, wall, configuration) = (self.link.clone(), self.clock.wall(), self.configuration());
         let known = self.core.as_ref().filter(|_| !self.reload).map(Core::revision);
         Box::pin(async move {
             Done::Followed(match known {
                 Some(revision) => changes_after(&*link, revision).await.map(|batch| Followed::Changes(Box::new(batch))),
                 None => wharfinger::store::Store::load(&*link)
                     .await
-                    .map(|snapshot| Followed::All(Box::new(Core::follow(snapshot, pools, limits, wall)))),
+                    .map(|snapshot| Followed::All(Box::new(Core::follow(snapshot, configuration, limits, wall)))),
             })
         })
     }
 
     /// The engine's `take_over`: first all commits before the lead was won, then the later ones.
     pub(crate) fn take_over(&mut self, limits: Limits) -> Task {
-        let (link, clock, pools) = (self.link.clone(), self.clock.clone(), self.pools.to_vec());
+        let (link, clock, configuration) = (self.link.clone(), self.clock.clone(), self.configuration());
         let (epoch, hub, followed) = (self.epoch, self.hub.clone(), self.core.take());
         Box::pin(async move {
             let mut warm = None;
@@ -253,7 +260,7 @@ impl Server {
                 take_in(&mut core, &batch, &hub);
                 warm = Some(core.snapshot());
             }
-            let taken = Cycle::take_over(link, epoch, warm, (pools.into(), limits), || clock.wall()).await;
+            let taken = Cycle::take_over(link, epoch, warm, (configuration, limits), || clock.wall()).await;
             Done::Started(taken.map(|(cycle, batch)| (Box::new(cycle), batch)))
         })
     }

@@ -395,8 +395,8 @@ impl World {
             }
             Mail::Configure(pools) => {
                 let server = &mut self.servers[n];
-                (server.pools, server.first) = (pools.clone(), true);
-                put(Input::Configure(pools.to_vec().into()), None);
+                (server.pools, server.first) = (pools, true);
+                put(Input::Configure(server.configuration()), None);
             }
             Mail::Fact(input, life) if self.servers[n].caller.life == life => {
                 answered.extend(op_of(&input));
