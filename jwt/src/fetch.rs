@@ -128,7 +128,8 @@ async fn read(path: &Path) -> io::Result<Vec<u8>> {
 /// The URL of the keys, by the issuer's own settings, and the addresses that it may have.
 async fn discover(tls: &WebTls, issuer: &str, hosts: &[String]) -> Result<(HttpsUrl, Reach), FetchError> {
     let settings = Settings::fetch(tls, issuer).await?;
-    Ok((settings.endpoint("jwks_uri", hosts)?, settings.reach))
+    let url = settings.endpoint("jwks_uri", hosts).map_err(|error| *error)?;
+    Ok((url, settings.reach))
 }
 
 /// The settings that an issuer publishes.
@@ -159,13 +160,13 @@ impl Settings {
     }
 
     /// An endpoint, which has the host of the issuer or one of these.
-    pub(crate) fn endpoint(&self, name: &'static str, hosts: &[String]) -> Result<HttpsUrl, FetchError> {
+    pub(crate) fn endpoint(&self, name: &'static str, hosts: &[String]) -> Result<HttpsUrl, Box<FetchError>> {
         let text = self.text(name).ok_or_else(|| FetchError::NoEndpoint(self.at.clone(), name))?;
         let url = HttpsUrl::parse(text)
             .map_err(|error| FetchError::Endpoint(self.at.clone(), name, text.to_owned(), error))?;
         let host = url.host();
         if !host.eq_ignore_ascii_case(self.at.host()) && !hosts.iter().any(|listed| listed.eq_ignore_ascii_case(host)) {
-            return Err(FetchError::OtherHost(self.at.clone(), name, url));
+            return Err(FetchError::OtherHost(self.at.clone(), name, url).into());
         }
         Ok(url)
     }

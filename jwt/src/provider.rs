@@ -216,8 +216,8 @@ impl Provider {
         }
         let tls = self.tls()?;
         let fetched = match tokio::time::timeout(TIME, Settings::fetch(&tls, &self.settings.issuer)).await {
-            Err(_) => Err(FetchError::TimedOut),
-            Ok(settings) => settings.and_then(|settings| {
+            Err(_) => Err(FetchError::TimedOut.into()),
+            Ok(settings) => settings.map_err(Box::new).and_then(|settings| {
                 let endpoint = |name| settings.endpoint(name, &self.settings.hosts);
                 let (authorization, token) = (endpoint("authorization_endpoint")?, endpoint("token_endpoint")?);
                 Ok(Endpoints { authorization, token, reach: settings.reach })

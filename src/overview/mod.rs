@@ -7,6 +7,8 @@ mod attention;
 mod foreign;
 mod gather;
 mod lanes;
+#[cfg(feature = "server")]
+mod map;
 mod source;
 
 pub(crate) use attention::{Concern, Piece, Place, Sign, Struck, attention, roots};
@@ -17,6 +19,8 @@ pub(crate) use gather::{
 #[cfg(test)]
 pub(crate) use lanes::Mark;
 pub(crate) use lanes::{Lane, Tone, lanes_of};
+#[cfg(feature = "server")]
+pub(crate) use map::{Domain, Map, map};
 pub(crate) use source::{Refused, Source};
 
 use jiff::Timestamp;

@@ -358,6 +358,7 @@ fn look_at_each(browser: &Browser, programs: &Programs, page: &str, [host, lease
         format!("/leases/{waits}"),
         "/queue".into(),
         "/events".into(),
+        "/map?by=zone".into(),
         "/spot-stats".into(),
         "/bulk?verb=recycle&all=1".into(),
         "/servers".into(),

@@ -131,6 +131,7 @@ impl Ask<'_> {
                 shown("Queue", view::queue(&overview::queue(&self, pool, after).await?, seconds()))
             }
             Screen::Events(filter) => shown("Events", view::events(&self.events(filter).await?)),
+            Screen::Map { pool, by } => shown("Map", view::map(&overview::map(&self, pool, by).await?)),
             Screen::SpotStats => {
                 let told = self.inside.weather(self.caller, pb::WeatherRequest {}).await?;
                 shown("Spot", view::spot_stats(told.lines, seconds()))

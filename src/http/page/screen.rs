@@ -36,6 +36,13 @@ pub(crate) enum Screen {
     },
     /// The audit trail.
     Events(EventFilter),
+    /// Resources by failure domain.
+    Map {
+        /// Only those of this pool. Empty: all.
+        pool: String,
+        /// The label. Empty: that of the pool.
+        by: String,
+    },
     /// Machine types that EC2 sold, and their ends.
     SpotStats,
     /// The servers.
@@ -173,6 +180,7 @@ impl Screen {
                 lease: query.value("lease"),
                 after: query.value("after"),
             }),
+            ("map", None) => Self::Map { pool: query.value("pool"), by: query.value("by") },
             ("spot-stats", None) => Self::SpotStats,
             ("servers", None) => Self::Servers,
             _ => return None,
@@ -202,6 +210,7 @@ impl Screen {
                 "/events",
                 &[("pool", pool), ("kind", kind), ("resource", resource), ("lease", lease), ("after", after)],
             ),
+            Self::Map { pool, by } => with("/map", &[("pool", pool), ("by", by)]),
             Self::SpotStats => "/spot-stats".into(),
             Self::Servers => "/servers".into(),
         }
@@ -311,6 +320,7 @@ mod tests {
             Screen::Lease("lse_1".into()),
             Screen::Queue { pool: hostile.into(), after: "lse_1".into() },
             Screen::Events(EventFilter { kind: "lease.".into(), after: "x=".into(), ..EventFilter::default() }),
+            Screen::Map { pool: hostile.into(), by: "rack".into() },
             Screen::SpotStats,
             Screen::Servers,
         ] {

@@ -175,6 +175,8 @@ async fn each_screen_shows_a_farm_and_no_text_of_others_is_markup() {
         "/queue?pool=p".into(),
         "/events".into(),
         "/events?kind=lease.".into(),
+        "/map".into(),
+        "/map?pool=p&by=zone".into(),
         "/spot-stats".into(),
         "/servers".into(),
         screen::Screen::work(HOSTILE).url(),

@@ -61,7 +61,7 @@ pub(crate) struct Frame<'f> {
 }
 
 /// The navigation, in its order.
-fn entries() -> [(&'static str, Screen); 8] {
+fn entries() -> [(&'static str, Screen); 9] {
     [
         ("Now", Screen::Now),
         ("Pools", Screen::Pools),
@@ -69,6 +69,7 @@ fn entries() -> [(&'static str, Screen); 8] {
         ("Queue", Screen::queue("")),
         ("Leases", Screen::Leases(LeaseFilter::default())),
         ("Events", Screen::Events(EventFilter::default())),
+        ("Map", Screen::Map { pool: String::new(), by: String::new() }),
         ("Spot", Screen::SpotStats),
         ("Servers", Screen::Servers),
     ]
@@ -83,6 +84,7 @@ fn belongs(screen: &Screen) -> &'static str {
         Screen::Queue { .. } => "Queue",
         Screen::Leases(_) | Screen::Lease(_) => "Leases",
         Screen::Events(_) => "Events",
+        Screen::Map { .. } => "Map",
         Screen::SpotStats => "Spot",
         Screen::Servers => "Servers",
     }
