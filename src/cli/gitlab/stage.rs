@@ -37,7 +37,7 @@ pub(crate) struct RunArgs {
     /// The script, in a file of this machine
     #[arg(value_name = "SCRIPT")]
     script: PathBuf,
-    /// The stage of the job: get_sources, step_script, …
+    /// The stage of the job: get_sources, step_script and others
     #[arg(value_name = "STAGE")]
     stage: String,
 }
