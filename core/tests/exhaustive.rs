@@ -667,7 +667,7 @@ fn roots() -> Vec<(&'static str, usize, State)> {
         ("two tenants at work, and a request beyond the quota", 3, fresh(full)),
         ("two tenants of whom each wants a host", 1, apart),
         ("two tenants on a host each", 3, fresh(crowded)),
-        ("two tenants who wait for one machine, and rise with time", 1, fresh(patient)),
+        ("two tenants who wait for one machine, and rise with time", 2, fresh(patient)),
     ]
 }
 

@@ -21,7 +21,7 @@ use wharfinger_core::{Lease, LeaseId, Millis, Selector, Tenants, Timestamp};
 /// A tenant, or `None`: the broker, whose working copies wait for hosts.
 pub(crate) type Party = Option<Arc<str>>;
 
-/// What the leases of a request want: the selector, or the pools on which a working copy may lie.
+/// The wants of the leases of a request: the selector of each, or the pools on which a working copy may lie.
 pub(crate) type Class = Vec<(Arc<Selector>, Option<Vec<Arc<str>>>)>;
 
 /// Slots by weight.
