@@ -20,6 +20,9 @@ pub mod fuzz;
 pub mod hooks;
 #[cfg(feature = "server")]
 pub mod http;
+#[cfg(all(test, feature = "server"))]
+#[path = "../jwt/tests/support/mod.rs"]
+mod issuer_for_tests;
 #[cfg(any(feature = "server", feature = "agent"))]
 mod likely;
 #[cfg(any(feature = "server", feature = "agent"))]

@@ -1,15 +1,12 @@
-#[path = "../../../jwt/tests/support/mod.rs"]
-mod support;
-
 use crate::auth::trust::{AuthError, Callers, CertificateGrant, Origin, Trust};
 use crate::auth::{BuiltIn, Identity, Passed, Proof, Roles, Verb};
 use crate::clock::wall;
+use crate::issuer_for_tests::{Signer, encode, github, now, with};
 use serde_json::{Value, json};
 use std::net::SocketAddr;
 use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;
-use support::{Signer, encode, github, with};
 use tonic::codegen::http::HeaderMap;
 use wharfinger_jwt::{Algorithm, Condition, Grant, IssuerSettings, JwtError, Keys, Preset, Scalar, Template, Test};
 use wharfinger_tls::Leaf;
@@ -124,12 +121,12 @@ async fn a_job_is_known_by_its_token_and_by_nothing_beside_it() {
     let left = who.expires.unwrap().duration_since(wall()).unwrap();
     assert!((Duration::from_secs(320)..=Duration::from_secs(331)).contains(&left), "{left:?}");
     // Another token of the same run is the same caller, whose leases it goes on with.
-    let next = world.ask(at(NEAR), &world.token(&json!({ "jti": "x", "exp": support::now() + 200 }))).unwrap();
+    let next = world.ask(at(NEAR), &world.token(&json!({ "jti": "x", "exp": now() + 200 }))).unwrap();
     assert_eq!((&next.principal, &next.tenant), (&who.principal, &who.tenant));
     for (changes, error) in [
         (json!({ "aud": "https://else" }), JwtError::Audience(AUDIENCE.into())),
         (json!({ "iss": "https://else" }), JwtError::UnknownIssuer),
-        (json!({ "exp": support::now() - 31 }), JwtError::Expired),
+        (json!({ "exp": now() - 31 }), JwtError::Expired),
     ] {
         assert_eq!(world.ask(at(NEAR), &world.token(&changes)), Err(AuthError::Jwt(error)), "{changes}");
     }

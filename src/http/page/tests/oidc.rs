@@ -1,10 +1,8 @@
 //! Sign-in by an issuer, with a real HTTPS server of it.
 
-#[path = "../../../../jwt/tests/support/mod.rs"]
-mod support;
-
 use super::*;
 use crate::auth::{Callers, RoleTable};
+use crate::issuer_for_tests::{Issuer, Mode, Signer, now, with};
 use base64::Engine as _;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD;
 use form_urlencoded::parse;
@@ -12,7 +10,6 @@ use serde_json::json;
 use sha2::{Digest, Sha256};
 use std::collections::BTreeMap;
 use std::time::Duration;
-use support::{Issuer, Mode, Signer, now};
 use wharfinger_jwt::{Algorithm, Condition, Grant, IssuerSettings, Keys, ProviderSettings, Scalar, Template, Test};
 
 const CLIENT: &str = "wharf";
@@ -37,7 +34,7 @@ fn pairs(text: &str) -> BTreeMap<String, String> {
 }
 
 impl Farm {
-    async fn new(handle: &crate::engine::Handle) -> Self {
+    fn new(handle: &crate::engine::Handle) -> Self {
         let folder = tempfile::tempdir().unwrap();
         let key = Signer::p256("k");
         let issuer = Issuer::start(folder.path(), &[&key]);
@@ -106,7 +103,7 @@ impl Farm {
             "iss": self.issuer.url, "aud": CLIENT, "sub": "1", "iat": now(), "exp": now() + 300,
             "email": "ann@example.org", "email_verified": true, "groups": ["infra"], "nonce": nonce,
         });
-        self.key.token(&support::with(&claims, other))
+        self.key.token(&with(&claims, other))
     }
 
     /// The issuer gives this token for each code.
@@ -130,7 +127,7 @@ impl Farm {
 #[tokio::test]
 async fn a_person_signs_in_by_the_issuer_and_comes_back_to_the_same_screen() {
     let broker = broker(1, 1).await;
-    let farm = Farm::new(&broker.handle).await;
+    let farm = Farm::new(&broker.handle);
     let closed = farm.world.get("/pools").await;
     assert_eq!(closed.status, StatusCode::UNAUTHORIZED);
     assert!(closed.text.contains("href=\"/sign-in/begin?to=%2Fpools\">Sign in with <bdi>127.0.0.1"), "{}", closed.text);
@@ -184,7 +181,7 @@ async fn a_person_signs_in_by_the_issuer_and_comes_back_to_the_same_screen() {
 #[tokio::test]
 async fn a_sign_in_that_is_not_this_browsers_or_not_the_issuers_begins_no_session() {
     let broker = broker(1, 1).await;
-    let farm = Farm::new(&broker.handle).await;
+    let farm = Farm::new(&broker.handle);
     let refused = |answer: &Answer, why: &str| {
         assert_eq!(answer.status, StatusCode::UNAUTHORIZED, "{why}: {}", answer.text);
         assert!(answer.text.contains(why) && answer.text.contains("role=\"alert\""), "{why}: {}", answer.text);
@@ -239,7 +236,7 @@ async fn a_sign_in_that_is_not_this_browsers_or_not_the_issuers_begins_no_sessio
 #[tokio::test]
 async fn an_issuer_that_is_away_is_named_and_the_token_still_signs_in() {
     let broker = broker(1, 1).await;
-    let farm = Farm::new(&broker.handle).await;
+    let farm = Farm::new(&broker.handle);
     farm.issuer.set(Mode::Down);
     let answer = farm.world.get("/sign-in/begin?to=%2Fpools").await;
     assert_eq!(answer.status, StatusCode::UNAUTHORIZED, "{}", answer.text);
