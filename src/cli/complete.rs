@@ -204,7 +204,7 @@ mod tests {
         assert_eq!(kinds("run", "branch"), []);
         assert_eq!(kinds("on", "lease"), [Kind::Lease]);
         assert_eq!(kinds("why", "id"), [Kind::AnyLease, Kind::Resource, Kind::Machine]);
-        assert_eq!(kinds("drain", "place"), [Kind::Resource, Kind::Machine]);
+        assert_eq!(kinds("drain", "places"), [Kind::Resource, Kind::Machine]);
         assert_eq!(kinds("events", "lease"), [Kind::AnyLease]);
         assert_eq!(all_states().len(), 8);
     }

@@ -337,6 +337,7 @@ async fn a_person_signs_in_with_a_token_that_stays_at_the_server() {
         closed.text
     );
     assert!(!closed.text.contains("Capacity") && !closed.text.contains("role=\"alert\""));
+    assert!(closed.text.contains("<code>WHARFINGER_AUTH_TOKEN</code>"), "{}", closed.text);
     let wrong = world.post("/sign-in", "", "token=wf_ann_x&to=%2Fpools").await;
     assert_eq!((wrong.status, wrong.headers.contains_key(header::SET_COOKIE)), (StatusCode::UNAUTHORIZED, false));
     assert!(wrong.text.contains("role=\"alert\""), "{}", wrong.text);

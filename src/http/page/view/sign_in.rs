@@ -20,7 +20,7 @@ pub(crate) fn sign_in(to: &str, refused: &str, issuer: Option<&str>) -> Markup {
             input #token name="token" type="password" autocomplete="off" required maxlength="16384";
             button { "Sign in" }
         }
-        p { "The token of " code { "[[auth.token]]" } " that you use with " code { "WHARFINGER_TOKEN" }
+        p { "The token of " code { "[[auth.token]]" } " that you use with " code { "WHARFINGER_AUTH_TOKEN" }
             ", or one of an issuer. It stays at this server, and the session ends after twelve hours, with the token, or when the server stops." }
     }
 }
