@@ -120,13 +120,16 @@ class Host:
     def __init__(self, name: str, address: str, folder: Path, key: Path) -> None:
         self.name, self.address, self.folder = name, address, folder
         folder.mkdir()
+        # A power cut leaves temporary files of its commands: they go with the farm.
+        (folder / "tmp").mkdir()
+        (folder / "tmp").chmod(0o1777)
         self.port = free_port(address)
         subprocess.run(["ssh-keygen", "-q", "-t", "ed25519", "-N", "", "-C", "", "-f", folder / "key"], check=True)
         shutil.copy(key.with_suffix(".pub"), folder / "authorized_keys")
         (folder / "config").write_text(
             f"ListenAddress {address}:{self.port}\nHostKey {folder}/key\nPidFile none\nAuthorizedKeysFile {folder}/authorized_keys\n"
             "StrictModes no\nUsePAM no\nPermitRootLogin yes\nPasswordAuthentication no\nKbdInteractiveAuthentication no\n"
-            "MaxStartups 100\nLogLevel ERROR\nUseDNS no\n"
+            f"MaxStartups 100\nLogLevel ERROR\nUseDNS no\nSetEnv TMPDIR={folder}/tmp\n"
         )
         self.process: subprocess.Popen[bytes] | None = None
         self.start()

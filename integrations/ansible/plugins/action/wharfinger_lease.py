@@ -50,7 +50,7 @@ class ActionModule(ActionBase):
                 sent = {name: given[name] for name in ("server", "lease", "outcome", "note", "hold")}
                 answer = call("release", **sent)
                 result.update(changed=answer.pop("changed"), lease=answer)
-                if given["outcome"] == "failed" and answer["fault"] == "RESOURCE":
+                if given["outcome"] == "failed" and answer.get("fault") == "RESOURCE":
                     # As a host that does not answer: what Ansible's callers run again.
                     why = answer["why"] or answer["state"]
                     result.update(unreachable=True, msg=f"resource {answer['resource']} of lease {answer['id']} is unfit: {why}")
