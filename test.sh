@@ -109,7 +109,7 @@ trap 'exit 130' INT TERM
 touch "$work/failed" "$work/flaky" "$work/why" "$work/skipped" "$work/rows"
 
 export CARGO_TERM_COLOR=${CARGO_TERM_COLOR:-auto}
-export SIM_SEEDS=${SIM_SEEDS:-$([ $long = 1 ] && echo 10000 || echo 2000)}
+export SIM_SEEDS=${SIM_SEEDS:-$([ $long = 1 ] && echo 10000 || echo 1000)}
 export WHARFINGER_LONG=$long
 export WHARFINGER_REQUIRE=1 WHARFINGER_WITHOUT=$without WHARFINGER_SKIPPED=$work/skips
 
