@@ -1,4 +1,4 @@
-//! The rules of the queue in a world of several tenants: quotas, and the order of grants.
+//! The rules of the queue in a world of several tenants: quotas, requests that wait beside free slots, and the order of grants.
 //!
 //! `turns.rs` says which order is certain. The counts show how often the rules were applied, and which situations they leave out.
 
@@ -19,11 +19,12 @@ pub(crate) struct Judged {
 
 impl Judged {
     /// All names, also of what never happened.
-    const NAMES: [&'static str; 8] = [
+    const NAMES: [&'static str; 9] = [
         Self::EARLIER,
         Self::LATER,
         Self::OPEN,
         Self::QUOTA,
+        Self::BESIDE,
         Self::AT_RISK,
         Self::GAVE_WAY,
         Self::SUCCESSORS,
@@ -37,6 +38,8 @@ impl Judged {
     pub(crate) const OPEN: &'static str = "orders left open";
     /// A tenant with a quota got a slot.
     pub(crate) const QUOTA: &'static str = "grants within a quota";
+    /// Requests that were asked for whether they wait beside free slots.
+    pub(crate) const BESIDE: &'static str = "requests judged beside free slots";
     /// The order of a grant was left out: a slot may be taken away, so that some requests do without it.
     const AT_RISK: &'static str = "grants left out: a slot is at risk";
     /// The orders of a turn were left out: slots changed hands between its grants.
@@ -76,6 +79,10 @@ impl<'a> Look<'a> {
         self.queues_within_quota(terms, changes)?;
         self.keeps_within_quota(terms, changes)?;
         let grants = self.grants(changes);
+        let end = Moment::new((self, terms), waiters, (&grants, grants.len()), &free);
+        if !free.iter().any(|slot| self.is_uncertain(slot)) {
+            self.none_waits_beside_slots_for_all(&end, waiters, &free, judged)?;
+        }
         free.extend(self.reclaimed(changes));
         for (n, grant) in grants.iter().enumerate() {
             let moment = Moment::new((self, terms), waiters, (&grants, n), &free);
@@ -183,6 +190,39 @@ impl<'a> Look<'a> {
         if held > most {
             let first = grant.request.leases[0].id;
             return Err(format!("(quota) with {first} {tenant} holds {held} slots, more than {most}"));
+        }
+        Ok(())
+    }
+
+    /// 10: a request is granted once its leases find slots beside all other requests, whichever stands before it.
+    fn none_waits_beside_slots_for_all(
+        &self,
+        end: &Moment<'_, 'a>,
+        waiters: &[Waiter<'a>],
+        free: &[Slot<'a>],
+        judged: &mut Judged,
+    ) -> Checked {
+        let mut asked = BTreeSet::new();
+        for waiter in waiters {
+            let class = self.class(waiter);
+            if self.is_choosy(waiter) || asked.contains(&class) || !end.is_within_quota(waiter) {
+                continue;
+            }
+            asked.insert(class.clone());
+            judged.note(Judged::BESIDE);
+            let mut seen = BTreeSet::from([class]);
+            // Of a class with requests that have constraints of their own several may keep slots.
+            let keeps = |other: &&Waiter<'a>| {
+                let class = self.class(other);
+                other.place != waiter.place && (end.is_choosy(&class) || seen.insert(class))
+            };
+            let mut matching = Matching::new();
+            for lease in waiters.iter().filter(keeps).flat_map(|other| &other.leases) {
+                matching.add(self.options(lease, free));
+            }
+            if waiter.leases.iter().all(|lease| matching.add(self.options(lease, free))) {
+                return Err(format!("(10) {} waits beside slots that are free for all", waiter.leases[0].id));
+            }
         }
         Ok(())
     }

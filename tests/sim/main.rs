@@ -98,8 +98,13 @@ fn the_invariants_hold_whatever_happens() {
 }
 
 /// How often the rules between tenants are applied at least in the first two hundred seeds.
-const OFTEN: [(&str, u64); 4] =
-    [(Judged::EARLIER, 100), (Judged::LATER, 600), (Judged::QUOTA, 200), (Judged::PATIENT, 200)];
+const OFTEN: [(&str, u64); 5] = [
+    (Judged::EARLIER, 100),
+    (Judged::LATER, 600),
+    (Judged::QUOTA, 200),
+    (Judged::BESIDE, 50_000),
+    (Judged::PATIENT, 200),
+];
 
 /// The oracle must see each term that the broker does not get.
 #[test]

@@ -371,6 +371,11 @@ impl<'l, 'a> Moment<'l, 'a> {
         self.held(tenant, None)
     }
 
+    /// Whether a class has requests with constraints of their own.
+    pub(crate) fn is_choosy(&self, class: &Class) -> bool {
+        self.choosy.contains(class)
+    }
+
     /// The bounds of these requests, and those of the grant.
     pub(crate) fn explained(&self, requests: &[&Waiter<'a>], grant: &Grant<'a>) -> String {
         let shown = |waiter: &Waiter<'a>| {
