@@ -128,22 +128,58 @@ check() {
   if "$@"; then passed=$((passed + 1)); else bad "$name"; fi
 }
 
-# tests ARGUMENT…: runs tests by the runner, with its arguments, and counts them.
+# Parts whose tests the runner runs, all at once where several are chosen: some wait most of the time, others compute.
+run_at_once=" core local ssh copies ec2 server sim e2e "
+# The result of that run.
+at_once=$work/at-once.xml
+
+# tests ARGUMENT…: runs tests by the runner, with its arguments, and counts them; or counts those of the run of all.
 tests() {
-  local junit=$target/nextest/ci/junit.xml counts
-  rm -f "$junit" "$work/skips"
-  local ended=0
-  TMPDIR=$work/tmp RUST_BACKTRACE=0 cargo nextest run --profile ci "$@" || ended=$?
+  if [ -e "$at_once" ]; then
+    count_tests "$at_once" "$part"
+    return
+  fi
+  local junit=$target/nextest/ci/junit.xml ended=0 failed_before=$failed
+  run_tests "$@" || ended=$?
   if [ ! -e "$junit" ]; then
     bad "$part: its tests do not build or do not start (cargo nextest run $*)"
     return
   fi
-  counts=$(awk -v failed="$work/failed" -v flaky="$work/flaky" -v why="$work/why" '
-    /^<testsuites / { match($0, / tests="[0-9]+"/); all = substr($0, RSTART + 8, RLENGTH - 9) }
+  count_tests "$junit" ""
+  # The runner may fail for another reason than a test, such as a filter that selects none.
+  if [ $ended != 0 ] && [ $failed = "$failed_before" ]; then bad "$part: the runner ended with $ended"; fi
+}
+# Three for each core: tests that wait leave it to others.
+run_tests() {
+  local ended=0
+  rm -f "$target/nextest/ci/junit.xml" "$work/skips"
+  TMPDIR=$work/tmp RUST_BACKTRACE=0 cargo nextest run --profile ci --test-threads $((3 * $(nproc))) "$@" || ended=$?
+  [ ! -e "$work/skips" ] || sort -u "$work/skips" >>"$work/skipped"
+  return $ended
+}
+
+# count_tests FILE PART: counts the tests of a part, or all, in a report of the runner. Prints the sum of their seconds to
+# $work/seconds.
+count_tests() {
+  local counts
+  counts=$(awk -v failed="$work/failed" -v flaky="$work/flaky" -v why="$work/why" -v part="$2" -v seconds="$work/seconds" -v skips="$work/skips" '
+    BEGIN { while ((getline line <skips) > 0) { sub(/: .*/, "", line); left_out[line] } }
+    function of(binary) {
+      if (binary == "wharfinger::e2e") return "e2e"
+      if (binary ~ /^wharfinger-sim(:|$)/) return "sim"
+      if (binary ~ /^wharfinger-(types|core|testkit)(:|$)/) return "core"
+      if (binary ~ /^wharfinger-(local|adapter|host|fake)(:|$)/) return "local"
+      if (match(binary, /^wharfinger-(ssh|copies|ec2)(:|$)/)) { sub(/^wharfinger-/, "", binary); sub(/:.*/, "", binary); return binary }
+      return "server"
+    }
     /^ *<testcase / {
       match($0, / name="[^"]*"/); name = substr($0, RSTART + 7, RLENGTH - 8)
-      match($0, / classname="[^"]*"/); name = substr($0, RSTART + 12, RLENGTH - 13) " " name
+      match($0, / classname="[^"]*"/); binary = substr($0, RSTART + 12, RLENGTH - 13); name = binary " " name
+      match($0, / time="[^"]*"/); time = substr($0, RSTART + 7, RLENGTH - 8)
+      mine = part == "" || of(binary) == part
+      if (mine) { all++; spent += time; test = name; sub(/^[^ ]* /, "", test); skipped += test in left_out }
     }
+    !mine { next }
     /^            <(flakyFailure|failure|rerunFailure) / { lines = 12; print name >>why }
     /^ *(<\/(flakyFailure|failure|rerunFailure|testcase)|<system-)/ { lines = 0 }
     lines > 0 {
@@ -153,30 +189,36 @@ tests() {
     }
     /^            <failure / { bad++; print name (/type="test timeout"/ ? " (time limit)" : "") >>failed }
     /^            <flakyFailure / && name != last { print name >>flaky; last = name }
-    END { print all - bad, bad + 0 }' "$junit")
-  passed=$((passed + ${counts% *})) failed=$((failed + ${counts#* }))
-  # The runner may fail for another reason than a test, such as a filter that selects none.
-  if [ $ended != 0 ] && [ "${counts#* }" = 0 ]; then bad "$part: the runner ended with $ended"; fi
-  if [ -e "$work/skips" ]; then
-    sort -u "$work/skips" >>"$work/skipped"
-    local left_out
-    left_out=$(sed 's/: .*//' "$work/skips" | sort -u | wc -l)
-    passed=$((passed - left_out)) skipped=$((skipped + left_out))
-  fi
+    END { printf "%d\n", spent >seconds; print all - bad - skipped, bad + 0, skipped + 0 }' "$1")
+  read -ra counts <<<"$counts"
+  passed=$((passed + counts[0])) failed=$((failed + counts[1])) skipped=$((skipped + counts[2]))
 }
 
-# of_adapters FOLDER:PACKAGE…: the tests of these packages. The whole workspace is selected, so that each crate has one set of
+# tests_of PART: the tests of a part, as a filter of the runner.
+tests_of() {
+  case $1 in
+  core) echo "package(=wharfinger-types) | package(=wharfinger-core) | package(=wharfinger-testkit)" ;;
+  local) echo "package(=wharfinger-local) | package(=wharfinger-adapter) | package(=wharfinger-host) | package(=wharfinger-fake)" ;;
+  ssh | copies | ec2) echo "package(=wharfinger-$1)" ;;
+  sim) echo "package(=wharfinger-sim)" ;;
+  e2e) echo "package(=wharfinger) & binary(e2e)" ;;
+  server)
+    echo "(package(=wharfinger) - binary(e2e)) | package(=wharfinger-client) | package(=wharfinger-client-generate) | package(=wharfinger-tls) | package(=wharfinger-jwt)"
+    ;;
+  esac
+}
+
+# of_adapters PART FOLDER…: the tests of a part, which are in these folders. The whole workspace is selected, so that each crate has one set of
 # features in all parts, and is built once.
 of_adapters() {
-  local targets=(--lib) filter="" file pair
-  for pair in "$@"; do
-    filter+="${filter:+ | }package(=${pair#*:})"
+  local targets=(--lib) file folder
+  for folder in "${@:2}"; do
     [ $fast = 0 ] || continue
-    for file in adapters/"${pair%%:*}"/tests/*.rs; do
+    for file in adapters/"$folder"/tests/*.rs; do
       [ ! -e "$file" ] || targets+=(--test "$(basename "$file" .rs)")
     done
   done
-  tests --workspace "${targets[@]}" -E "$filter"
+  tests --workspace "${targets[@]}" -E "$(tests_of "$1")"
 }
 
 part_lint() {
@@ -202,13 +244,12 @@ dependencies() { need_deny && cargo deny --locked check bans licenses sources; }
 # The core, its types and the testkit have no other dependencies: alone they are built with the features that they have in
 # the workspace.
 part_core() { tests -p wharfinger-types -p wharfinger-core -p wharfinger-testkit; }
-part_local() { of_adapters local:wharfinger-local api:wharfinger-adapter host:wharfinger-host fake:wharfinger-fake; }
-part_ssh() { of_adapters ssh:wharfinger-ssh; }
-part_copies() { of_adapters copies:wharfinger-copies; }
-part_ec2() { of_adapters ec2:wharfinger-ec2; }
+part_local() { of_adapters local local api host fake; }
+part_ssh() { of_adapters ssh ssh; }
+part_copies() { of_adapters copies copies; }
+part_ec2() { of_adapters ec2 ec2; }
 part_server() {
-  tests --workspace --lib --bins --test it --test generated --test handshakes --test jwt --test keys \
-    -E 'package(=wharfinger) | package(=wharfinger-client) | package(=wharfinger-client-generate) | package(=wharfinger-tls) | package(=wharfinger-jwt)'
+  tests --workspace --lib --bins --test it --test generated --test handshakes --test certificates --test jwt --test keys -E "$(tests_of server)"
   check "documentation tests" cargo test --quiet --workspace --doc
 }
 part_sim() { tests --workspace --test sim; }
@@ -363,15 +404,35 @@ install_for() {
   [ "$1" != e2e ] || need_packages systemd:/usr/bin/busctl dbus-user-session:/usr/lib/systemd/user/dbus.socket || return 1
 }
 
+for part in "${chosen[@]}"; do
+  install_for "$part" || echo "test.sh: going on; what needs the missing programs fails" >&2
+done
+
+# The tests of several parts in one run. --fast leaves out tests of a part, so that it has one run a part.
+together=()
+for part in "${chosen[@]}"; do
+  case "$run_at_once" in *" $part "*) together+=("$part") ;; esac
+done
+took=0
+if [ $fast = 0 ] && [ ${#together[@]} -gt 1 ]; then
+  step "the tests of ${together[*]}"
+  begun=$SECONDS
+  run_tests --workspace -E "$(for part in "${together[@]}"; do printf '%s(%s)' "${or:-}" "$(tests_of "$part")" && or=" | "; done)" || true
+  took=$((SECONDS - begun))
+  if [ -e "$target/nextest/ci/junit.xml" ]; then cp "$target/nextest/ci/junit.xml" "$at_once"; fi
+fi
+
 total_passed=0 total_failed=0 total_skipped=0
 for part in "${chosen[@]}"; do
   step "$part: $(describe "$part")"
   begun=$SECONDS passed=0 failed=0 skipped=0
-  install_for "$part" || echo "test.sh: going on; what needs the missing programs fails" >&2
+  rm -f "$work/seconds"
   "part_$part"
+  spent=$((SECONDS - begun))
+  if [ -e "$at_once" ] && [ -e "$work/seconds" ]; then spent=$((spent + $(cat "$work/seconds"))); fi
   result=passed
   [ $failed = 0 ] || result=FAILED
-  printf '%-9s %-7s %8d %7d %7d %8d\n' "$part" $result $((SECONDS - begun)) $passed $failed $skipped >>"$work/rows"
+  printf '%-9s %-7s %8d %7d %7d %8d\n' "$part" $result $spent $passed $failed $skipped >>"$work/rows"
   total_passed=$((total_passed + passed)) total_failed=$((total_failed + failed)) total_skipped=$((total_skipped + skipped))
 done
 
@@ -383,6 +444,7 @@ list() {
 }
 printf '\n%-9s %-7s %8s %7s %7s %8s\n' part result seconds passed failed skipped
 cat "$work/rows"
+[ ! -e "$at_once" ] || printf '\nThe tests of %s ran at once, in %d s with their builds. Their seconds above are the sums of their tests.\n' "${together[*]}" $took
 list "flaky: failed once, then passed:" "$work/flaky"
 list "skipped, by --without $without:" "$work/skipped"
 list "failed:" "$work/failed"
