@@ -199,7 +199,9 @@ tests_of() {
   case $1 in
   core) echo "package(=wharfinger-types) | package(=wharfinger-core) | package(=wharfinger-testkit)" ;;
   local) echo "package(=wharfinger-local) | package(=wharfinger-adapter) | package(=wharfinger-host) | package(=wharfinger-fake)" ;;
-  ssh | copies | ec2) echo "package(=wharfinger-$1)" ;;
+  ssh) echo "package(=wharfinger-ssh)" ;;
+  copies) echo "package(=wharfinger-copies)" ;;
+  ec2) echo "package(=wharfinger-ec2)" ;;
   sim) echo "package(=wharfinger-sim)" ;;
   e2e) echo "package(=wharfinger) & binary(e2e)" ;;
   server)
