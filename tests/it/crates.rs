@@ -71,7 +71,9 @@ fn a_published_crate_has_a_complete_manifest_and_needs_nothing_private() {
     let private: BTreeSet<String> = packages.iter().filter(|package| package["publish"].is_array()).map(name).collect();
     assert_eq!(
         private,
-        ["wharfinger-client-generate", "wharfinger-fake", "wharfinger-sim", "wharfinger-testkit"].map(String::from).into()
+        ["wharfinger-client-generate", "wharfinger-fake", "wharfinger-sim", "wharfinger-testkit"]
+            .map(String::from)
+            .into()
     );
     for package in packages.iter().filter(|package| package["publish"].is_null()) {
         let name = name(package);
