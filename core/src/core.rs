@@ -70,7 +70,8 @@ impl Core {
     ///
     /// let mut core = Core::recover(Snapshot::default(), Vec::new(), Limits::default(), Timestamp(1_000));
     /// let verb = AdminVerb::CordonPool(Arc::from("hosts"));
-    /// let request = AdminRequest { caller: Caller::sole_tenant("ann"), reason: Arc::from("maintenance"), verb };
+    /// let (caller, reason) = (Caller::sole_tenant("ann"), Arc::from("maintenance"));
+    /// let request = AdminRequest { caller, reason, verb, if_revision: None };
     /// let refused = core.step(Timestamp(2_000), Input::Admin(request)).unwrap_err();
     /// assert_eq!((refused.kind, refused.reason), (RejectionKind::NotFound, "UNKNOWN_POOL"));
     /// assert!(core.take_batch().is_empty());

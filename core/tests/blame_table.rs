@@ -169,7 +169,7 @@ impl Farm {
     fn take_back(&mut self, host: usize) {
         let verb = AdminVerb::Recover(self.hosts[host]);
         let (caller, reason) = (Caller::sole_tenant("op"), Arc::from("a false alarm"));
-        self.step(Input::Admin(AdminRequest { caller, reason, verb }));
+        self.step(Input::Admin(AdminRequest { caller, reason, verb, if_revision: None }));
         self.checks();
         assert!(!self.is_apart(host));
     }

@@ -3,6 +3,7 @@
 use super::connect::Context;
 use super::error::Failure;
 use super::exit::Exit;
+use super::impact::{self, When};
 use super::json::Json;
 use super::machines;
 use super::read::resource_why;
@@ -26,6 +27,8 @@ pub(crate) struct OnResource {
     /// Why, for the audit trail
     #[arg(long, short = 'm', value_name = "TEXT", default_value = "")]
     reason: String,
+    #[command(flatten)]
+    when: When,
 }
 
 /// `cordon` and `uncordon`: resources, or a whole pool.
@@ -40,6 +43,8 @@ pub(crate) struct OnResourceOrPool {
     /// Why, for the audit trail
     #[arg(long, short = 'm', value_name = "TEXT", default_value = "")]
     reason: String,
+    #[command(flatten)]
+    when: When,
 }
 
 /// Arguments of `drain`.
@@ -54,6 +59,8 @@ pub(crate) struct DrainArgs {
     /// Why, for the audit trail
     #[arg(long, short = 'm', value_name = "TEXT", default_value = "")]
     reason: String,
+    #[command(flatten)]
+    when: When,
 }
 
 /// Arguments of `hold`.
@@ -68,6 +75,8 @@ pub(crate) struct HoldArgs {
     /// Why, for the audit trail and for who meets it
     #[arg(long, short = 'm', value_name = "TEXT", default_value = "")]
     reason: String,
+    #[command(flatten)]
+    when: When,
 }
 
 /// Arguments of `break`.
@@ -79,6 +88,8 @@ pub(crate) struct BreakArgs {
     /// Why, for the audit trail and the holder
     #[arg(long, short = 'm', value_name = "TEXT", default_value = "")]
     reason: String,
+    #[command(flatten)]
+    when: When,
 }
 
 /// Verbs that want a resource and a reason.
@@ -123,14 +134,29 @@ async fn each<P: Display>(
     refused.map_or(Ok(Exit::Ok), |exit| Err(Failure::silent(exit)))
 }
 
+/// The answer to a verb on a resource or a machine.
+struct Answer {
+    resource: Option<pb::Resource>,
+    machine: Option<pb::Item>,
+    impact: Option<pb::Impact>,
+}
+
+macro_rules! answer {
+    ($context:ident, $call:expr) => {{
+        let answer = $context.ask($call).await?;
+        Answer { resource: answer.resource, machine: answer.machine, impact: answer.impact }
+    }};
+}
+
 /// Runs a command on resources or machines.
 pub(crate) async fn say(context: &Context, verb: Verb, args: OnResource) -> Result<Exit, Failure> {
-    let admin = context.connect().await?.admin();
-    if verb == Verb::Recover && !context.ui.json {
+    let client = context.connect().await?;
+    let when = args.when.fields(context, &client).await?;
+    if verb == Verb::Recover && !context.ui.json && !when.0 {
         context.ui.event("what was kept is checked and cleaned now: what it was kept for is deleted");
     }
-    each(context, args.places, async |place| one(context, admin.clone(), verb, (place, args.reason.clone())).await)
-        .await
+    let order = async |place| one(context, client.admin(), verb, (place, args.reason.clone()), when).await;
+    each(context, args.places, order).await
 }
 
 /// Runs a command on one resource or one machine.
@@ -139,15 +165,16 @@ async fn one(
     mut admin: Admin,
     verb: Verb,
     (place, reason): (Placed, String),
+    (validate_only, if_revision): (bool, u64),
 ) -> Result<(), Failure> {
+    let name = place.to_string();
     let (resource_id, machine) = place.parts();
     macro_rules! ask {
-        ($call:ident, $request:ident) => {{
-            let answer = context.ask(admin.$call(pb::$request { resource_id, machine, reason })).await?;
-            (answer.resource, answer.machine)
-        }};
+        ($call:ident, $request:ident) => {
+            answer!(context, admin.$call(pb::$request { resource_id, machine, reason, validate_only, if_revision }))
+        };
     }
-    let (resource, machine) = match verb {
+    let answer = match verb {
         Verb::Check => ask!(check, CheckRequest),
         Verb::Taint => ask!(taint, TaintRequest),
         Verb::Quarantine => ask!(quarantine, QuarantineRequest),
@@ -157,38 +184,41 @@ async fn one(
         Verb::Undrain => ask!(undrain, UndrainRequest),
     };
     let order = matches!(verb, Verb::Quarantine).then_some("the quarantine");
-    tell(context, resource.as_ref(), machine.as_ref(), order)
+    tell(context, &name, &answer, order)
 }
 
 /// Stops new leases, or allows them again.
 pub(crate) async fn cordon(context: &Context, args: OnResourceOrPool, on: bool) -> Result<Exit, Failure> {
-    let admin = context.connect().await?.admin();
-    let OnResourceOrPool { places, pool, reason } = args;
+    let client = context.connect().await?;
+    let OnResourceOrPool { places, pool, reason, when } = args;
+    let (validate_only, if_revision) = when.fields(context, &client).await?;
+    let request = pb::CordonRequest { reason, validate_only, if_revision, ..pb::CordonRequest::default() };
     if let Some(pool) = pool {
-        return cordon_one(context, admin, on, (String::new(), String::new(), pool, reason)).await.map(|()| Exit::Ok);
+        let request = pb::CordonRequest { pool, ..request };
+        return cordon_one(context, client.admin(), on, request).await.map(|()| Exit::Ok);
     }
     let order = async |place: Placed| {
         let (resource_id, machine) = place.parts();
-        cordon_one(context, admin.clone(), on, (resource_id, machine, String::new(), reason.clone())).await
+        let request = pb::CordonRequest { resource_id, machine, ..request.clone() };
+        cordon_one(context, client.admin(), on, request).await
     };
     each(context, places, order).await
 }
 
-async fn cordon_one(
-    context: &Context,
-    mut admin: Admin,
-    on: bool,
-    (resource_id, machine, pool, reason): (String, String, String, String),
-) -> Result<(), Failure> {
-    let (resource, machine, pool) = if on {
-        let answer = context.ask(admin.cordon(pb::CordonRequest { resource_id, pool, reason, machine })).await?;
-        (answer.resource, answer.machine, answer.pool)
+async fn cordon_one(context: &Context, mut admin: Admin, on: bool, request: pb::CordonRequest) -> Result<(), Failure> {
+    let name = [&request.resource_id, &request.machine, &request.pool].into_iter().find(|name| !name.is_empty());
+    let name = name.cloned().unwrap_or_default();
+    let (answer, pool) = if on {
+        let answer = context.ask(admin.cordon(request)).await?;
+        (Answer { resource: answer.resource, machine: answer.machine, impact: answer.impact }, answer.pool)
     } else {
-        let answer = context.ask(admin.uncordon(pb::UncordonRequest { resource_id, pool, reason, machine })).await?;
-        (answer.resource, answer.machine, answer.pool)
+        let pb::CordonRequest { resource_id, pool, reason, machine, validate_only, if_revision } = request;
+        let request = pb::UncordonRequest { resource_id, pool, reason, machine, validate_only, if_revision };
+        let answer = context.ask(admin.uncordon(request)).await?;
+        (Answer { resource: answer.resource, machine: answer.machine, impact: answer.impact }, answer.pool)
     };
-    let Some(pool) = pool else {
-        return tell(context, resource.as_ref(), machine.as_ref(), on.then_some("the cordon"));
+    let Some(pool) = pool.filter(|_| answer.impact.is_none()) else {
+        return tell(context, &name, &answer, on.then_some("the cordon"));
     };
     if context.ui.json {
         context.ui.document(&pool.json())?;
@@ -201,41 +231,48 @@ async fn cordon_one(
 
 /// No new leases, and away with it after the last.
 pub(crate) async fn drain(context: &Context, args: DrainArgs) -> Result<Exit, Failure> {
-    let admin = context.connect().await?.admin();
-    let DrainArgs { places, deadline, reason } = args;
+    let client = context.connect().await?;
+    let DrainArgs { places, deadline, reason, when } = args;
+    let (validate_only, if_revision) = when.fields(context, &client).await?;
     let order = async |place: Placed| {
+        let name = place.to_string();
         let (resource_id, machine) = place.parts();
-        let request =
-            pb::DrainRequest { resource_id, machine, reason: reason.clone(), deadline: deadline.and_then(wire) };
-        let answer = context.ask(admin.clone().drain(request)).await?;
-        tell(context, answer.resource.as_ref(), answer.machine.as_ref(), Some("the drain"))
+        let (reason, deadline) = (reason.clone(), deadline.and_then(wire));
+        let request = pb::DrainRequest { resource_id, machine, reason, deadline, validate_only, if_revision };
+        tell(context, &name, &answer!(context, client.admin().drain(request)), Some("the drain"))
     };
     each(context, places, order).await
 }
 
 /// Kept as it is for a while; breaks nothing.
 pub(crate) async fn hold(context: &Context, args: HoldArgs) -> Result<Exit, Failure> {
-    let admin = context.connect().await?.admin();
-    let HoldArgs { places, span, reason } = args;
+    let client = context.connect().await?;
+    let HoldArgs { places, span, reason, when } = args;
+    let (validate_only, if_revision) = when.fields(context, &client).await?;
     let order = async |place: String| {
+        let name = place.clone();
         let (lease_id, (resource_id, machine)) = match named(&place) {
             Ok(Named::Lease(id)) => (id, Default::default()),
             Ok(Named::Resource(id)) => (String::new(), (id, String::new())),
             Err(_) => (String::new(), (String::new(), place)),
         };
-        let request = pb::HoldRequest { resource_id, lease_id, machine, reason: reason.clone(), hold: wire(span) };
-        let answer = context.ask(admin.clone().hold(request)).await?;
-        tell(context, answer.resource.as_ref(), answer.machine.as_ref(), Some("the hold"))
+        let (reason, hold) = (reason.clone(), wire(span));
+        let request = pb::HoldRequest { resource_id, lease_id, machine, reason, hold, validate_only, if_revision };
+        tell(context, &name, &answer!(context, client.admin().hold(request)), Some("the hold"))
     };
     each(context, places, order).await
 }
 
 /// Ends a lease against its holder's will.
 pub(crate) async fn break_lease(context: &Context, args: BreakArgs) -> Result<Exit, Failure> {
-    let mut admin = context.connect().await?.admin();
-    let request = pb::BreakRequest { lease_id: args.lease, reason: args.reason };
-    let lease = context.ask(admin.r#break(request)).await?.lease.unwrap_or_default();
-    if context.ui.json {
+    let client = context.connect().await?;
+    let (validate_only, if_revision) = args.when.fields(context, &client).await?;
+    let request = pb::BreakRequest { lease_id: args.lease, reason: args.reason, validate_only, if_revision };
+    let answer = context.ask(client.admin().r#break(request)).await?;
+    let lease = answer.lease.unwrap_or_default();
+    if let Some(impact) = &answer.impact {
+        impact::tell(context, &lease.id, impact)?;
+    } else if context.ui.json {
         context.ui.document(&lease.json())?;
     } else {
         context.ui.out(&format!("{} {}", lease.id, text::lease_state(&lease)))?;
@@ -244,14 +281,12 @@ pub(crate) async fn break_lease(context: &Context, args: BreakArgs) -> Result<Ex
 }
 
 /// Says what is so after a command. `order`: what it ordered, which ends with a resource that stands for no machine.
-fn tell(
-    context: &Context,
-    resource: Option<&pb::Resource>,
-    machine: Option<&pb::Item>,
-    order: Option<&str>,
-) -> Result<(), Failure> {
+fn tell(context: &Context, name: &str, answer: &Answer, order: Option<&str>) -> Result<(), Failure> {
     let ui = context.ui;
-    match (resource, machine) {
+    if let Some(impact) = &answer.impact {
+        return impact::tell(context, name, impact);
+    }
+    match (&answer.resource, &answer.machine) {
         (Some(resource), _) if ui.json => ui.document(&resource.json())?,
         (None, Some(machine)) if ui.json => ui.document(&machine.json())?,
         (Some(resource), machine) => {

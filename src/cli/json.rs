@@ -217,6 +217,19 @@ impl Json for pb::Resource {
     }
 }
 
+impl Json for pb::Impact {
+    fn json(&self) -> Value {
+        json!({
+            "broken_lease_ids": self.broken_lease_ids,
+            "broken_count": self.broken_count,
+            "put_back_count": self.put_back_count,
+            "copy_ids": self.copy_ids,
+            "copy_count": self.copy_count,
+            "revision": self.revision,
+        })
+    }
+}
+
 impl Json for pb::Item {
     fn json(&self) -> Value {
         let order = |order: &Option<pb::Order>| order.as_ref().map_or(Value::Null, Json::json);

@@ -25,6 +25,7 @@ mod health;
 mod held;
 #[cfg(feature = "server")]
 mod host_setup;
+mod impact;
 mod json;
 mod keep;
 mod lease;

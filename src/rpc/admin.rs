@@ -6,9 +6,9 @@ use crate::pb;
 use crate::rpc::allow;
 use crate::rpc::context::Context;
 use crate::rpc::convert::{
-    self, OnResource, OnResourceOrPool, ResourceListing, Target, tell_item, tell_lease, tell_pool, tell_resource,
+    self, Command, OnResource, OnResourceOrPool, ResourceListing, Target, tell_item, tell_lease, tell_pool,
+    tell_resource,
 };
-use crate::rpc::lease::{leases_of, one_of};
 use crate::rpc::principal;
 use crate::rpc::source::scan;
 use crate::rpc::status::RpcError;
@@ -43,11 +43,14 @@ impl By {
 
 type Answer<T> = Result<Response<T>, Status>;
 
-/// The target of a command, after it.
+/// The target of a command, after it. With the impact: as it is, before the command.
+#[derive(Default)]
 struct Seen {
     resource: Option<pb::Resource>,
     machine: Option<pb::Item>,
     pool: Option<pb::Pool>,
+    lease: Option<pb::Lease>,
+    impact: Option<pb::Impact>,
 }
 
 #[async_trait]
@@ -103,72 +106,74 @@ impl pb::admin_service_server::AdminService for AdminApi {
     }
 
     async fn cordon(&self, request: Request<pb::CordonRequest>) -> Answer<pb::CordonResponse> {
-        let Seen { resource, machine, pool } =
+        let Seen { resource, machine, pool, impact, .. } =
             self.act_or_pool(&request, Verb::Cordon, MachineVerb::Cordon, AdminVerb::CordonPool).await?;
-        Ok(Response::new(pb::CordonResponse { resource, pool, machine }))
+        Ok(Response::new(pb::CordonResponse { resource, pool, machine, impact }))
     }
 
     async fn uncordon(&self, request: Request<pb::UncordonRequest>) -> Answer<pb::UncordonResponse> {
-        let Seen { resource, machine, pool } =
+        let Seen { resource, machine, pool, impact, .. } =
             self.act_or_pool(&request, Verb::Uncordon, MachineVerb::Uncordon, AdminVerb::UncordonPool).await?;
-        Ok(Response::new(pb::UncordonResponse { resource, pool, machine }))
+        Ok(Response::new(pb::UncordonResponse { resource, pool, machine, impact }))
     }
 
     async fn drain(&self, request: Request<pb::DrainRequest>) -> Answer<pb::DrainResponse> {
         let by = By::new(&request, Verb::Drain)?;
-        let (target, input) = convert::drain(request.get_ref(), by.caller())?;
-        let Seen { resource, machine, .. } = self.0.within(self.submit(&by, target, input)).await?;
-        Ok(Response::new(pb::DrainResponse { resource, machine }))
+        let command = convert::drain(request.get_ref(), by.caller())?;
+        let Seen { resource, machine, impact, .. } = self.0.within(self.carry_out(&by, command)).await?;
+        Ok(Response::new(pb::DrainResponse { resource, machine, impact }))
     }
 
     async fn undrain(&self, request: Request<pb::UndrainRequest>) -> Answer<pb::UndrainResponse> {
-        let Seen { resource, machine, .. } = self.act(&request, Verb::Undrain, MachineVerb::Undrain).await?;
-        Ok(Response::new(pb::UndrainResponse { resource, machine }))
+        let Seen { resource, machine, impact, .. } = self.act(&request, Verb::Undrain, MachineVerb::Undrain).await?;
+        Ok(Response::new(pb::UndrainResponse { resource, machine, impact }))
     }
 
     async fn hold(&self, request: Request<pb::HoldRequest>) -> Answer<pb::HoldResponse> {
         let by = By::new(&request, Verb::Hold)?;
-        let (target, input) = convert::hold(request.get_ref(), by.caller())?;
-        let Seen { resource, machine, .. } = self.0.within(self.submit(&by, target, input)).await?;
-        Ok(Response::new(pb::HoldResponse { resource, machine }))
+        let command = convert::hold(request.get_ref(), by.caller())?;
+        let Seen { resource, machine, impact, .. } = self.0.within(self.carry_out(&by, command)).await?;
+        Ok(Response::new(pb::HoldResponse { resource, machine, impact }))
     }
 
     async fn check(&self, request: Request<pb::CheckRequest>) -> Answer<pb::CheckResponse> {
-        let Seen { resource, machine, .. } = self.act(&request, Verb::Check, MachineVerb::Check).await?;
-        Ok(Response::new(pb::CheckResponse { resource, machine }))
+        let Seen { resource, machine, impact, .. } = self.act(&request, Verb::Check, MachineVerb::Check).await?;
+        Ok(Response::new(pb::CheckResponse { resource, machine, impact }))
     }
 
     async fn taint(&self, request: Request<pb::TaintRequest>) -> Answer<pb::TaintResponse> {
-        let Seen { resource, machine, .. } = self.act(&request, Verb::Taint, MachineVerb::Taint).await?;
-        Ok(Response::new(pb::TaintResponse { resource, machine }))
+        let Seen { resource, machine, impact, .. } = self.act(&request, Verb::Taint, MachineVerb::Taint).await?;
+        Ok(Response::new(pb::TaintResponse { resource, machine, impact }))
     }
 
     async fn quarantine(&self, request: Request<pb::QuarantineRequest>) -> Answer<pb::QuarantineResponse> {
-        let Seen { resource, machine, .. } = self.act(&request, Verb::Quarantine, MachineVerb::Quarantine).await?;
-        Ok(Response::new(pb::QuarantineResponse { resource, machine }))
+        let Seen { resource, machine, impact, .. } =
+            self.act(&request, Verb::Quarantine, MachineVerb::Quarantine).await?;
+        Ok(Response::new(pb::QuarantineResponse { resource, machine, impact }))
     }
 
     async fn recover(&self, request: Request<pb::RecoverRequest>) -> Answer<pb::RecoverResponse> {
-        let Seen { resource, machine, .. } = self.act(&request, Verb::Recover, MachineVerb::Recover).await?;
-        Ok(Response::new(pb::RecoverResponse { resource, machine }))
+        let Seen { resource, machine, impact, .. } = self.act(&request, Verb::Recover, MachineVerb::Recover).await?;
+        Ok(Response::new(pb::RecoverResponse { resource, machine, impact }))
     }
 
     async fn recycle(&self, request: Request<pb::RecycleRequest>) -> Answer<pb::RecycleResponse> {
-        let Seen { resource, machine, .. } = self.act(&request, Verb::Recycle, MachineVerb::Recycle).await?;
-        Ok(Response::new(pb::RecycleResponse { resource, machine }))
+        let Seen { resource, machine, impact, .. } = self.act(&request, Verb::Recycle, MachineVerb::Recycle).await?;
+        Ok(Response::new(pb::RecycleResponse { resource, machine, impact }))
     }
 
     async fn force_destroy(&self, request: Request<pb::ForceDestroyRequest>) -> Answer<pb::ForceDestroyResponse> {
-        let Seen { resource, machine, .. } = self.act(&request, Verb::ForceDestroy, MachineVerb::ForceDestroy).await?;
-        Ok(Response::new(pb::ForceDestroyResponse { resource, machine }))
+        let Seen { resource, machine, impact, .. } =
+            self.act(&request, Verb::ForceDestroy, MachineVerb::ForceDestroy).await?;
+        Ok(Response::new(pb::ForceDestroyResponse { resource, machine, impact }))
     }
 
     async fn r#break(&self, request: Request<pb::BreakRequest>) -> Answer<pb::BreakResponse> {
-        let caller = principal::of(&request, Verb::Break)?;
-        let (id, input) = convert::break_lease(request.get_ref(), caller.clone())?;
+        let by = By::new(&request, Verb::Break)?;
+        let command = convert::break_lease(request.get_ref(), by.caller())?;
         let work = async {
-            let lease = one_of(&leases_of(self.0.submit(input).await?)?, id)?;
-            Ok(pb::BreakResponse { lease: Some(tell_lease(&lease, &caller.sees, self.0.reading())) })
+            let Seen { lease, impact, .. } = self.carry_out(&by, command).await?;
+            Ok(pb::BreakResponse { lease, impact })
         };
         self.0.answer(work).await
     }
@@ -207,8 +212,8 @@ impl AdminApi {
     /// Runs a command on a resource or a machine.
     async fn act<R: OnResource>(&self, request: &Request<R>, verb: Verb, order: MachineVerb) -> Result<Seen, Status> {
         let by = By::new(request, verb)?;
-        let (target, input) = convert::on_resource(request.get_ref(), by.caller(), order)?;
-        Ok(self.0.within(self.submit(&by, target, input)).await?)
+        let command = convert::on_resource(request.get_ref(), by.caller(), order)?;
+        Ok(self.0.within(self.carry_out(&by, command)).await?)
     }
 
     /// Runs a command on a resource, a machine or a pool.
@@ -220,22 +225,38 @@ impl AdminApi {
         pool_verb: fn(Arc<str>) -> AdminVerb,
     ) -> Result<Seen, Status> {
         let by = By::new(request, verb)?;
-        let (target, input) = convert::on_resource_or_pool(request.get_ref(), by.caller(), order, pool_verb)?;
-        Ok(self.0.within(self.submit(&by, target, input)).await?)
+        let command = convert::on_resource_or_pool(request.get_ref(), by.caller(), order, pool_verb)?;
+        Ok(self.0.within(self.carry_out(&by, command)).await?)
     }
 
-    /// Submits a command and returns its target as it is after it.
-    async fn submit(&self, by: &By, target: Target, input: Input) -> Result<Seen, RpcError> {
-        let scope = &by.scope;
-        let reply = match self.0.submit(input).await {
-            Ok(reply) => reply,
+    /// Carries a command out and returns its target as it is after it. A command that is only to be validated changes nothing.
+    async fn carry_out(&self, by: &By, command: Command) -> Result<Seen, RpcError> {
+        let target = command.target.clone();
+        let (impact, reply) = match self.decide(by, command).await {
+            Ok(decided) => decided,
             Err(error) => return Err(self.refusal(by, &target, error).await),
         };
-        match (target, reply) {
-            (Target::Pool(name), _) => {
-                Ok(Seen { resource: None, machine: None, pool: Some(self.pool(scope, name).await?.0) })
-            }
-            (_, Reply::Machine(key)) => {
+        let seen = self.seen(&by.scope, reply).await?;
+        Ok(Seen { impact, ..seen })
+    }
+
+    /// The core's answer to a command, with the impact of one that is only to be validated.
+    async fn decide(&self, by: &By, command: Command) -> Result<(Option<pb::Impact>, Reply), SubmitError> {
+        let Command { validate_only, request, .. } = command;
+        if !validate_only {
+            return Ok((None, self.0.submit(Input::Admin(request)).await?));
+        }
+        let read = move |view: View<'_>, _now| {
+            view.would(&request).map(|(impact, reply)| (Some(convert::impact(&impact, view)), reply))
+        };
+        self.0.read_now(&by.scope, read).await?.map_err(SubmitError::Rejected)
+    }
+
+    /// The target of a command as it is now.
+    async fn seen(&self, scope: &Scope, reply: Reply) -> Result<Seen, RpcError> {
+        match reply {
+            Reply::Pool(name) => Ok(Seen { pool: Some(self.pool(scope, name).await?.0), ..Seen::default() }),
+            Reply::Machine(key) => {
                 let wanted = key.clone();
                 let item = self.0.read(scope, move |view, _now| view.item(&wanted)).await?;
                 let resource = match item.resource {
@@ -243,9 +264,9 @@ impl AdminApi {
                     None => None,
                 };
                 let machine = Some(tell_item(&key.pool, &item, self.0.reading()));
-                Ok(Seen { resource, machine, pool: None })
+                Ok(Seen { resource, machine, ..Seen::default() })
             }
-            (_, Reply::Resource(last)) => {
+            Reply::Resource(last) => {
                 let id = last.id;
                 let read = move |view: View<'_>, _now| view.machine_of(id).map(|key| (view.item(&key), key));
                 let machine = self.0.read(scope, read).await?;
@@ -253,10 +274,14 @@ impl AdminApi {
                 let forgotten = || SeenResource { resource: last, leases: Vec::new(), in_use: 0, in_cleaning: 0 };
                 let resource = found.unwrap_or_else(|| tell_resource(&forgotten(), scope, self.0.reading()));
                 let machine = machine.map(|(item, key)| tell_item(&key.pool, &item, self.0.reading()));
-                Ok(Seen { resource: Some(resource), machine, pool: None })
+                Ok(Seen { resource: Some(resource), machine, ..Seen::default() })
             }
-            (_, Reply::Done | Reply::Leases(_) | Reply::Each(_) | Reply::Pool(_) | Reply::Session(_)) => {
-                Err(RpcError::Bug("the core answered without a resource"))
+            Reply::Leases(leases) => {
+                let lease = leases.first().map(|lease| tell_lease(lease, scope, self.0.reading()));
+                Ok(Seen { lease, ..Seen::default() })
+            }
+            Reply::Done | Reply::Each(_) | Reply::Session(_) => {
+                Err(RpcError::Bug("the core answered without the target of the command"))
             }
         }
     }
@@ -273,7 +298,7 @@ impl AdminApi {
             Target::Resource(id) => view.resource(id).map(|found| found.resource.pool.clone()),
             Target::Machine(name) => view.known_machine(&name).ok().map(|key| key.pool),
             Target::Pool(name) => view.pool(&name).map(|pool| pool.config.name.clone()),
-            Target::OfLease(_) => None,
+            Target::OfLease(_) | Target::Lease(_) => None,
         };
         let pool =
             if by.identity.roles.has(verb) { self.0.read(&by.identity.reads(verb).sees, read).await } else { Ok(None) };
@@ -292,7 +317,9 @@ impl AdminApi {
                 };
                 Ok(self.0.read(scope, read).await?.map_err(SubmitError::Rejected)?)
             }
-            Target::OfLease(_) | Target::Pool(_) => Err(RpcError::Bug("a request names no resource")),
+            Target::OfLease(_) | Target::Lease(_) | Target::Pool(_) => {
+                Err(RpcError::Bug("a request names no resource"))
+            }
         }
     }
 

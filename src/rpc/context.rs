@@ -123,6 +123,16 @@ impl Context {
         self.handle.read(move |core: &Core, now| question(core.view(&scope), now)).await
     }
 
+    /// Reads the state within a scope. A server that follows reads the store again before.
+    pub(crate) async fn read_now<T, F>(&self, scope: &Scope, question: F) -> Result<T, SubmitError>
+    where
+        T: Send + 'static,
+        F: FnOnce(View<'_>, Timestamp) -> T + Send + 'static,
+    {
+        self.handle.refresh().await?;
+        self.read(scope, question).await
+    }
+
     /// Finds one lease or resource of a scope. A server that follows reads the store again before it answers that there is none:
     /// another server may have made it just now. It does the same for one out of scope.
     pub(crate) async fn find<T, F>(&self, scope: &Scope, question: F) -> Result<Option<T>, RpcError>

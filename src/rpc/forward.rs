@@ -85,6 +85,22 @@ fn decides(path: &str) -> bool {
     ours.contains(&service) && !READS.contains(&method)
 }
 
+/// The field of each command of operators that makes it a read.
+#[derive(Clone, PartialEq, prost::Message)]
+struct Validation {
+    #[prost(bool, tag = "14")]
+    validate_only: bool,
+}
+
+/// Whether a message is a command of an operator that is only to be validated. It is not forwarded: a leader of a release that does
+/// not know the field would carry it out.
+fn only_validates(path: &str, message: &[u8]) -> bool {
+    let admin = <AdminServiceServer<AdminApi> as NamedService>::NAME;
+    let of_operators = path.strip_prefix('/').and_then(|path| path.split_once('/')).is_some_and(|(of, _)| of == admin);
+    let fields = message.get(5..).map(<Validation as prost::Message>::decode);
+    of_operators && matches!(fields, Some(Ok(Validation { validate_only: true })))
+}
+
 /// The layer that forwards calls.
 #[derive(Clone)]
 pub(crate) struct ForwardLayer {
@@ -166,7 +182,7 @@ where
 /// Outcome of a call that was not forwarded.
 enum Kept {
     Refused(RpcError),
-    /// This server leads now, and serves the call itself.
+    /// This server serves the call itself: it leads now, or the call changes nothing.
     Own(Request<Body>),
 }
 
@@ -201,6 +217,9 @@ impl Inner {
         // Each message has a prefix of five bytes.
         let message = Limited::new(body, self.max_request + 5).collect().await;
         let message = message.map_err(|_| RpcError::MessageTooLarge { max: self.max_request })?.to_bytes();
+        if only_validates(parts.uri.path(), &message) {
+            return Err(Kept::Own(Request::from_parts(parts, Body::new(Full::new(message)))));
+        }
         let now = Instant::now();
         let (patience, deadline) = (now + PATIENCE, left(&parts.headers).map(|left| now + left));
         let mut unproved_since: Option<Instant> = None;

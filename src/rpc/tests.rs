@@ -282,6 +282,48 @@ async fn an_operator_acts_on_pools_and_resources_and_finds_it_in_the_history() {
 }
 
 #[tokio::test]
+async fn an_operator_sees_what_a_verb_would_end_and_is_refused_if_more_came() {
+    let broker = broker(1, 2).await;
+    let client = broker.client().await;
+    let first = active(&client, "a").await;
+    let id = first.resource_id.clone();
+    let mut admin = client.admin();
+    let quarantine = |validate_only, if_revision| pb::QuarantineRequest {
+        resource_id: id.clone(),
+        reason: if validate_only { String::new() } else { "disk".into() },
+        validate_only,
+        if_revision,
+        ..pb::QuarantineRequest::default()
+    };
+    let seen = admin.quarantine(quarantine(true, 0)).await.unwrap().into_inner();
+    assert_eq!(seen.resource.unwrap().state(), pb::ResourceState::Ready, "it is as it was");
+    let impact = seen.impact.unwrap();
+    assert_eq!((impact.broken_lease_ids, impact.broken_count), (vec![first.id.clone()], 1));
+    let second = active(&client, "b").await;
+    for validate_only in [true, false] {
+        let refused = admin.quarantine(quarantine(validate_only, impact.revision)).await.unwrap_err();
+        let error = ClientError::from(refused);
+        assert_eq!(error.reason().as_deref(), Some("CHANGED_SINCE"));
+        assert_eq!(error.violations()[0].field, "if_revision");
+    }
+    for lease in [&first, &second] {
+        assert_eq!(client.get(&lease.id).await.unwrap().state(), pb::LeaseState::Active);
+    }
+    let lease_id = second.id.clone();
+    let only = pb::BreakRequest { lease_id, validate_only: true, ..pb::BreakRequest::default() };
+    let told = admin.r#break(only).await.unwrap().into_inner();
+    assert_eq!(told.lease.unwrap().state(), pb::LeaseState::Active);
+    assert_eq!(told.impact.unwrap().broken_lease_ids, std::slice::from_ref(&second.id));
+    let whole = pb::CordonRequest { pool: "p".into(), validate_only: true, ..pb::CordonRequest::default() };
+    let told = admin.cordon(whole).await.unwrap().into_inner();
+    assert_eq!((told.pool.unwrap().cordoned, told.impact.unwrap().broken_count), (false, 0));
+    let seen = admin.quarantine(quarantine(true, 0)).await.unwrap().into_inner().impact.unwrap();
+    let done = admin.quarantine(quarantine(false, seen.revision)).await.unwrap().into_inner();
+    assert_eq!((done.resource.unwrap().state(), done.impact), (pb::ResourceState::Quarantined, None));
+    assert_eq!(client.get(&second.id).await.unwrap().state(), pb::LeaseState::Broken);
+}
+
+#[tokio::test]
 async fn a_server_reports_its_version_its_limits_and_its_features() {
     let broker = broker(1, 1).await;
     let client = broker.client().await;

@@ -264,6 +264,14 @@ fn a_resource_is_recycled_by_hand_and_its_holder_sees_the_reason() {
     let farm = one();
     let lease = farm.active(&farm.ask("copies", "holder", true).id).lease;
     let waiter = farm.ask("copies", "waiter", false);
+    // First what it would end, and nothing happens.
+    let would = farm.server.cli(&["recycle", &lease.resource_id, "--dry-run"]);
+    assert!(would.status.success(), "{}", text(&would));
+    let told = text(&would);
+    assert!(told.contains(&format!("would break 1 lease ({})", lease.id)) && told.contains("--if-revision "), "{told}");
+    let since = farm.server.cli(&["recycle", &lease.resource_id, "--if-revision", "1", "--reason", "by hand"]);
+    assert!(!since.status.success() && text(&since).contains("CHANGED_SINCE"), "{}", text(&since));
+    assert_eq!(farm.get(&lease.id).state(), LeaseState::Active);
     let begun = SystemTime::now();
     let recycled = farm.server.cli(&["recycle", &lease.resource_id, "--reason", "by hand"]);
     assert!(recycled.status.success(), "{}", text(&recycled));

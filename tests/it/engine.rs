@@ -146,7 +146,11 @@ impl World {
 
     pub(crate) async fn admin(&self, verb: AdminVerb) {
         let (caller, reason) = (Caller::sole_tenant("test"), Arc::from("because"));
-        self.engine.handle.submit(Input::Admin(AdminRequest { caller, reason, verb })).await.unwrap();
+        self.engine
+            .handle
+            .submit(Input::Admin(AdminRequest { caller, reason, verb, if_revision: None }))
+            .await
+            .unwrap();
     }
 
     pub(crate) async fn until(&self, id: ResourceId, what: &str, condition: impl Fn(&ResourceState) -> bool) {
@@ -273,7 +277,12 @@ async fn an_order_of_an_operator_is_in_the_trail_though_it_changed_nothing() {
     for reason in ["once", "and again"] {
         let (caller, reason) = (Caller::sole_tenant("test"), Arc::from(reason));
         let verb = AdminVerb::Drain(resource, None);
-        world.engine.handle.submit(Input::Admin(AdminRequest { caller, reason, verb })).await.unwrap();
+        world
+            .engine
+            .handle
+            .submit(Input::Admin(AdminRequest { caller, reason, verb, if_revision: None }))
+            .await
+            .unwrap();
     }
     let query = EventQuery { resource: Some(resource), itself: true, limit: 100, ..EventQuery::default() };
     let told = world.engine.handle.events(&query).await.unwrap();

@@ -152,5 +152,10 @@ pub(crate) fn undo(core: &Core) -> Vec<Input> {
 }
 
 fn said(verb: AdminVerb) -> Input {
-    Input::Admin(AdminRequest { caller: Caller::sole_tenant("op"), reason: Arc::from("because"), verb })
+    Input::Admin(AdminRequest {
+        caller: Caller::sole_tenant("op"),
+        reason: Arc::from("because"),
+        verb,
+        if_revision: None,
+    })
 }

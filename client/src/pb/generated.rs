@@ -3143,6 +3143,29 @@ pub struct GetResourceResponse {
     #[prost(uint64, tag = "2")]
     pub revision: u64,
 }
+/// Leases and working copies that a command would end at once. Of a drain with a deadline: at the deadline, if they are as they
+/// are now.
+#[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
+pub struct Impact {
+    /// Leases that would be broken, with those of their groups. At most 64 of those that the caller may read.
+    #[prost(string, repeated, tag = "1")]
+    pub broken_lease_ids: ::prost::alloc::vec::Vec<::prost::alloc::string::String>,
+    /// Number of leases that would be broken, also of those that the caller may not read.
+    #[prost(int32, tag = "2")]
+    pub broken_count: i32,
+    /// Number of leases in preparation that would go back to their places in the queue.
+    #[prost(int32, tag = "3")]
+    pub put_back_count: i32,
+    /// Working copies that would go with their host. At most 64.
+    #[prost(string, repeated, tag = "4")]
+    pub copy_ids: ::prost::alloc::vec::Vec<::prost::alloc::string::String>,
+    /// Number of working copies that would go with their host.
+    #[prost(int32, tag = "5")]
+    pub copy_count: i32,
+    /// Revision of the state that was looked at, for if_revision.
+    #[prost(uint64, tag = "6")]
+    pub revision: u64,
+}
 /// Request of AdminService.Cordon.
 #[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
 pub struct CordonRequest {
@@ -3158,6 +3181,14 @@ pub struct CordonRequest {
     /// Machine, in place of resource_id: POOL/ITEM, or the item alone where only one pool has it.
     #[prost(string, tag = "4")]
     pub machine: ::prost::alloc::string::String,
+    /// Changes nothing: the answer says what the command would end. The command is refused as without it,
+    /// but needs no reason.
+    #[prost(bool, tag = "14")]
+    pub validate_only: bool,
+    /// Revision of the answer in which the caller saw the target. The command is refused with CHANGED_SINCE if a lease got a slot
+    /// there since. 0: it is not compared. Excludes `pool`.
+    #[prost(uint64, tag = "15")]
+    pub if_revision: u64,
 }
 /// Answer of AdminService.Cordon.
 #[derive(Clone, PartialEq, ::prost::Message)]
@@ -3172,6 +3203,9 @@ pub struct CordonResponse {
     /// order ends with it.
     #[prost(message, optional, tag = "3")]
     pub machine: ::core::option::Option<Item>,
+    /// Leases and working copies that the command would end. Set only if the request has validate_only.
+    #[prost(message, optional, tag = "15")]
+    pub impact: ::core::option::Option<Impact>,
 }
 /// Request of AdminService.Uncordon.
 #[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
@@ -3188,6 +3222,14 @@ pub struct UncordonRequest {
     /// Machine, in place of resource_id: POOL/ITEM, or the item alone where only one pool has it.
     #[prost(string, tag = "4")]
     pub machine: ::prost::alloc::string::String,
+    /// Changes nothing: the answer says what the command would end. The command is refused as without it,
+    /// but needs no reason.
+    #[prost(bool, tag = "14")]
+    pub validate_only: bool,
+    /// Revision of the answer in which the caller saw the target. The command is refused with CHANGED_SINCE if a lease got a slot
+    /// there since. 0: it is not compared. Excludes `pool`.
+    #[prost(uint64, tag = "15")]
+    pub if_revision: u64,
 }
 /// Answer of AdminService.Uncordon.
 #[derive(Clone, PartialEq, ::prost::Message)]
@@ -3202,6 +3244,9 @@ pub struct UncordonResponse {
     /// order ends with it.
     #[prost(message, optional, tag = "3")]
     pub machine: ::core::option::Option<Item>,
+    /// Leases and working copies that the command would end. Set only if the request has validate_only.
+    #[prost(message, optional, tag = "15")]
+    pub impact: ::core::option::Option<Impact>,
 }
 /// Request of AdminService.Drain.
 #[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
@@ -3218,6 +3263,14 @@ pub struct DrainRequest {
     /// Machine, in place of resource_id: POOL/ITEM, or the item alone where only one pool has it.
     #[prost(string, tag = "4")]
     pub machine: ::prost::alloc::string::String,
+    /// Changes nothing: the answer says what the command would end. The command is refused as without it,
+    /// but needs no reason.
+    #[prost(bool, tag = "14")]
+    pub validate_only: bool,
+    /// Revision of the answer in which the caller saw the target. The command is refused with CHANGED_SINCE if a lease got a slot
+    /// there since. 0: it is not compared.
+    #[prost(uint64, tag = "15")]
+    pub if_revision: u64,
 }
 /// Answer of AdminService.Drain.
 #[derive(Clone, PartialEq, ::prost::Message)]
@@ -3229,6 +3282,9 @@ pub struct DrainResponse {
     /// order ends with it.
     #[prost(message, optional, tag = "3")]
     pub machine: ::core::option::Option<Item>,
+    /// Leases and working copies that the command would end. Set only if the request has validate_only.
+    #[prost(message, optional, tag = "15")]
+    pub impact: ::core::option::Option<Impact>,
 }
 /// Request of AdminService.Undrain.
 #[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
@@ -3242,6 +3298,14 @@ pub struct UndrainRequest {
     /// Machine, in place of resource_id: POOL/ITEM, or the item alone where only one pool has it.
     #[prost(string, tag = "3")]
     pub machine: ::prost::alloc::string::String,
+    /// Changes nothing: the answer says what the command would end. The command is refused as without it,
+    /// but needs no reason.
+    #[prost(bool, tag = "14")]
+    pub validate_only: bool,
+    /// Revision of the answer in which the caller saw the target. The command is refused with CHANGED_SINCE if a lease got a slot
+    /// there since. 0: it is not compared.
+    #[prost(uint64, tag = "15")]
+    pub if_revision: u64,
 }
 /// Answer of AdminService.Undrain.
 #[derive(Clone, PartialEq, ::prost::Message)]
@@ -3252,6 +3316,9 @@ pub struct UndrainResponse {
     /// Machine that the command is an order on. Not set: the resource stands for no machine.
     #[prost(message, optional, tag = "2")]
     pub machine: ::core::option::Option<Item>,
+    /// Leases and working copies that the command would end. Set only if the request has validate_only.
+    #[prost(message, optional, tag = "15")]
+    pub impact: ::core::option::Option<Impact>,
 }
 /// Request of AdminService.Check.
 #[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
@@ -3265,6 +3332,14 @@ pub struct CheckRequest {
     /// Machine, in place of resource_id: POOL/ITEM, or the item alone where only one pool has it.
     #[prost(string, tag = "4")]
     pub machine: ::prost::alloc::string::String,
+    /// Changes nothing: the answer says what the command would end. The command is refused as without it,
+    /// but needs no reason.
+    #[prost(bool, tag = "14")]
+    pub validate_only: bool,
+    /// Revision of the answer in which the caller saw the target. The command is refused with CHANGED_SINCE if a lease got a slot
+    /// there since. 0: it is not compared.
+    #[prost(uint64, tag = "15")]
+    pub if_revision: u64,
 }
 /// Answer of AdminService.Check.
 #[derive(Clone, PartialEq, ::prost::Message)]
@@ -3275,6 +3350,9 @@ pub struct CheckResponse {
     /// Machine that the resource stands for. Not set: it stands for none.
     #[prost(message, optional, tag = "3")]
     pub machine: ::core::option::Option<Item>,
+    /// Leases and working copies that the command would end. Set only if the request has validate_only.
+    #[prost(message, optional, tag = "15")]
+    pub impact: ::core::option::Option<Impact>,
 }
 /// Request of AdminService.Taint.
 #[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
@@ -3288,6 +3366,14 @@ pub struct TaintRequest {
     /// Machine, in place of resource_id: POOL/ITEM, or the item alone where only one pool has it.
     #[prost(string, tag = "4")]
     pub machine: ::prost::alloc::string::String,
+    /// Changes nothing: the answer says what the command would end. The command is refused as without it,
+    /// but needs no reason.
+    #[prost(bool, tag = "14")]
+    pub validate_only: bool,
+    /// Revision of the answer in which the caller saw the target. The command is refused with CHANGED_SINCE if a lease got a slot
+    /// there since. 0: it is not compared.
+    #[prost(uint64, tag = "15")]
+    pub if_revision: u64,
 }
 /// Answer of AdminService.Taint.
 #[derive(Clone, PartialEq, ::prost::Message)]
@@ -3298,6 +3384,9 @@ pub struct TaintResponse {
     /// Machine that the resource stands for. Not set: it stands for none.
     #[prost(message, optional, tag = "3")]
     pub machine: ::core::option::Option<Item>,
+    /// Leases and working copies that the command would end. Set only if the request has validate_only.
+    #[prost(message, optional, tag = "15")]
+    pub impact: ::core::option::Option<Impact>,
 }
 /// Request of AdminService.Quarantine.
 #[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
@@ -3311,6 +3400,14 @@ pub struct QuarantineRequest {
     /// Machine, in place of resource_id: POOL/ITEM, or the item alone where only one pool has it.
     #[prost(string, tag = "4")]
     pub machine: ::prost::alloc::string::String,
+    /// Changes nothing: the answer says what the command would end. The command is refused as without it,
+    /// but needs no reason.
+    #[prost(bool, tag = "14")]
+    pub validate_only: bool,
+    /// Revision of the answer in which the caller saw the target. The command is refused with CHANGED_SINCE if a lease got a slot
+    /// there since. 0: it is not compared.
+    #[prost(uint64, tag = "15")]
+    pub if_revision: u64,
 }
 /// Answer of AdminService.Quarantine.
 #[derive(Clone, PartialEq, ::prost::Message)]
@@ -3322,6 +3419,9 @@ pub struct QuarantineResponse {
     /// order ends with it.
     #[prost(message, optional, tag = "3")]
     pub machine: ::core::option::Option<Item>,
+    /// Leases and working copies that the command would end. Set only if the request has validate_only.
+    #[prost(message, optional, tag = "15")]
+    pub impact: ::core::option::Option<Impact>,
 }
 /// Request of AdminService.Hold. Exactly one of resource_id, lease_id and machine is set.
 #[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
@@ -3341,6 +3441,14 @@ pub struct HoldRequest {
     /// Machine, in place of resource_id: POOL/ITEM, or the item alone where only one pool has it.
     #[prost(string, tag = "5")]
     pub machine: ::prost::alloc::string::String,
+    /// Changes nothing: the answer says what the command would end. The command is refused as without it,
+    /// but needs no reason.
+    #[prost(bool, tag = "14")]
+    pub validate_only: bool,
+    /// Revision of the answer in which the caller saw the target. The command is refused with CHANGED_SINCE if a lease got a slot
+    /// there since. 0: it is not compared.
+    #[prost(uint64, tag = "15")]
+    pub if_revision: u64,
 }
 /// Answer of AdminService.Hold.
 #[derive(Clone, PartialEq, ::prost::Message)]
@@ -3352,6 +3460,9 @@ pub struct HoldResponse {
     /// order ends with it.
     #[prost(message, optional, tag = "3")]
     pub machine: ::core::option::Option<Item>,
+    /// Leases and working copies that the command would end. Set only if the request has validate_only.
+    #[prost(message, optional, tag = "15")]
+    pub impact: ::core::option::Option<Impact>,
 }
 /// Request of AdminService.Recover.
 #[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
@@ -3365,6 +3476,14 @@ pub struct RecoverRequest {
     /// Machine, in place of resource_id: POOL/ITEM, or the item alone where only one pool has it.
     #[prost(string, tag = "4")]
     pub machine: ::prost::alloc::string::String,
+    /// Changes nothing: the answer says what the command would end. The command is refused as without it,
+    /// but needs no reason.
+    #[prost(bool, tag = "14")]
+    pub validate_only: bool,
+    /// Revision of the answer in which the caller saw the target. The command is refused with CHANGED_SINCE if a lease got a slot
+    /// there since. 0: it is not compared.
+    #[prost(uint64, tag = "15")]
+    pub if_revision: u64,
 }
 /// Answer of AdminService.Recover.
 #[derive(Clone, PartialEq, ::prost::Message)]
@@ -3376,6 +3495,9 @@ pub struct RecoverResponse {
     /// order ends with it.
     #[prost(message, optional, tag = "3")]
     pub machine: ::core::option::Option<Item>,
+    /// Leases and working copies that the command would end. Set only if the request has validate_only.
+    #[prost(message, optional, tag = "15")]
+    pub impact: ::core::option::Option<Impact>,
 }
 /// Request of AdminService.Recycle.
 #[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
@@ -3389,6 +3511,14 @@ pub struct RecycleRequest {
     /// Machine, in place of resource_id: POOL/ITEM, or the item alone where only one pool has it.
     #[prost(string, tag = "4")]
     pub machine: ::prost::alloc::string::String,
+    /// Changes nothing: the answer says what the command would end. The command is refused as without it,
+    /// but needs no reason.
+    #[prost(bool, tag = "14")]
+    pub validate_only: bool,
+    /// Revision of the answer in which the caller saw the target. The command is refused with CHANGED_SINCE if a lease got a slot
+    /// there since. 0: it is not compared.
+    #[prost(uint64, tag = "15")]
+    pub if_revision: u64,
 }
 /// Answer of AdminService.Recycle.
 #[derive(Clone, PartialEq, ::prost::Message)]
@@ -3399,6 +3529,9 @@ pub struct RecycleResponse {
     /// Machine that the resource stands for. Not set: it stands for none.
     #[prost(message, optional, tag = "3")]
     pub machine: ::core::option::Option<Item>,
+    /// Leases and working copies that the command would end. Set only if the request has validate_only.
+    #[prost(message, optional, tag = "15")]
+    pub impact: ::core::option::Option<Impact>,
 }
 /// Request of AdminService.ForceDestroy.
 #[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
@@ -3412,6 +3545,14 @@ pub struct ForceDestroyRequest {
     /// Machine, in place of resource_id: POOL/ITEM, or the item alone where only one pool has it.
     #[prost(string, tag = "4")]
     pub machine: ::prost::alloc::string::String,
+    /// Changes nothing: the answer says what the command would end. The command is refused as without it,
+    /// but needs no reason.
+    #[prost(bool, tag = "14")]
+    pub validate_only: bool,
+    /// Revision of the answer in which the caller saw the target. The command is refused with CHANGED_SINCE if a lease got a slot
+    /// there since. 0: it is not compared.
+    #[prost(uint64, tag = "15")]
+    pub if_revision: u64,
 }
 /// Answer of AdminService.ForceDestroy.
 #[derive(Clone, PartialEq, ::prost::Message)]
@@ -3422,6 +3563,9 @@ pub struct ForceDestroyResponse {
     /// Machine that the resource stands for. Not set: it stands for none.
     #[prost(message, optional, tag = "3")]
     pub machine: ::core::option::Option<Item>,
+    /// Leases and working copies that the command would end. Set only if the request has validate_only.
+    #[prost(message, optional, tag = "15")]
+    pub impact: ::core::option::Option<Impact>,
 }
 /// Request of AdminService.Break.
 #[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
@@ -3432,6 +3576,14 @@ pub struct BreakRequest {
     /// Reason for the audit trail and the holder. Required. At most 4,096 bytes.
     #[prost(string, tag = "2")]
     pub reason: ::prost::alloc::string::String,
+    /// Changes nothing: the answer says what the command would end. The command is refused as without it,
+    /// but needs no reason.
+    #[prost(bool, tag = "14")]
+    pub validate_only: bool,
+    /// Revision of the answer in which the caller saw the target. The command is refused with CHANGED_SINCE if a lease got a slot
+    /// there since. 0: it is not compared.
+    #[prost(uint64, tag = "15")]
+    pub if_revision: u64,
 }
 /// Answer of AdminService.Break.
 #[derive(Clone, PartialEq, ::prost::Message)]
@@ -3439,6 +3591,9 @@ pub struct BreakResponse {
     /// The lease.
     #[prost(message, optional, tag = "1")]
     pub lease: ::core::option::Option<Lease>,
+    /// Leases and working copies that the command would end. Set only if the request has validate_only.
+    #[prost(message, optional, tag = "15")]
+    pub impact: ::core::option::Option<Impact>,
 }
 /// Request of AdminService.Events. Filters are ANDed. No filter: everything.
 #[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]

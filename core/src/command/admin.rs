@@ -5,67 +5,149 @@ use super::{reject, unknown_resource};
 use crate::Core;
 use crate::lifecycle::{Consequence, End};
 use crate::{
-    AdminRequest, AdminVerb, Caller, CauseChain, Cordon, EventKind, Hold, Link, MachineKey, MachineName, MachineVerb,
-    Millis, Order, Reason, Rejection, RejectionKind, Reply, ResourceId, Scope, Source, Stage, Subject, Timestamp,
+    AdminRequest, AdminVerb, Caller, CauseChain, Cordon, EventKind, Hold, LeaseId, Link, MachineKey, MachineName,
+    MachineVerb, Millis, Order, Reason, Rejection, RejectionKind, Reply, ResourceId, Scope, Source, Stage, Subject,
+    Timestamp,
 };
 use alloc::format;
 use alloc::string::{String, ToString};
 use alloc::sync::Arc;
 use alloc::vec::Vec;
 
-/// The caller of an order, its pools, and its reason.
+/// The caller of an order, and its reason.
 struct Said {
     principal: Arc<str>,
-    scope: Scope,
     reason: Arc<str>,
 }
 
-/// The object of a verb: a machine, a resource, or a resource that stands for a machine.
-struct Place {
+/// The object of a verb, after all that may be wrong with the request was looked at.
+pub(super) enum Object {
+    /// A pool, and whether it is to be open to new leases.
+    Pool(Arc<str>, bool),
+    /// A verb on a place.
+    Place(Place, MachineVerb),
+    /// The end of a lease.
+    Lease(LeaseId),
+}
+
+/// A machine, a resource, or a resource that stands for a machine.
+pub(super) struct Place {
     machine: Option<MachineKey>,
     resource: Option<ResourceId>,
+    /// Whether the request names the machine, and so is answered with it.
+    by_machine: bool,
 }
 
 impl Core {
     pub(crate) fn on_admin(&mut self, request: AdminRequest) -> Result<Reply, Rejection> {
-        let AdminRequest { caller, reason, verb } = request;
-        let said = Said { principal: caller.principal.clone(), scope: caller.sees.clone(), reason };
+        let object = self.object(&request)?;
+        self.must_be_as_seen(&object, request.if_revision)?;
+        let AdminRequest { caller, reason, .. } = request;
+        let said = Said { principal: caller.principal, reason };
+        match &object {
+            Object::Pool(name, open) => self.open_pool(name, *open, &said),
+            Object::Place(place, verb) => self.act(place, *verb, &said),
+            Object::Lease(id) => self.break_for(*id, said),
+        }
+        self.reply(object)
+    }
+
+    /// The object of a request, and so every refusal but those of a state that has changed.
+    pub(super) fn object(&self, request: &AdminRequest) -> Result<Object, Rejection> {
+        let AdminRequest { caller, verb, .. } = request;
+        let on = |id: &ResourceId, verb| self.on_resource(*id, verb, &caller.sees);
         match verb {
-            AdminVerb::CordonPool(name) => self.on_cordon(&name, Some(said.cordon()), &said),
-            AdminVerb::UncordonPool(name) => self.on_cordon(&name, None, &said),
-            AdminVerb::Cordon(id) => self.on_resource(id, MachineVerb::Cordon, &said),
-            AdminVerb::Uncordon(id) => self.on_resource(id, MachineVerb::Uncordon, &said),
-            AdminVerb::Drain(id, deadline) => self.on_resource(id, MachineVerb::Drain(deadline), &said),
-            AdminVerb::Undrain(id) => self.on_resource(id, MachineVerb::Undrain, &said),
-            AdminVerb::Check(id) => self.on_resource(id, MachineVerb::Check, &said),
-            AdminVerb::Taint(id) => self.on_resource(id, MachineVerb::Taint, &said),
-            AdminVerb::Quarantine(id) => self.on_resource(id, MachineVerb::Quarantine, &said),
-            AdminVerb::Recover(id) => self.on_resource(id, MachineVerb::Recover, &said),
-            AdminVerb::Hold(id, span) => self.on_resource(id, MachineVerb::Hold(span), &said),
+            AdminVerb::CordonPool(name) => self.on_pool(name, false, &caller.sees),
+            AdminVerb::UncordonPool(name) => self.on_pool(name, true, &caller.sees),
+            AdminVerb::Cordon(id) => on(id, MachineVerb::Cordon),
+            AdminVerb::Uncordon(id) => on(id, MachineVerb::Uncordon),
+            AdminVerb::Drain(id, deadline) => on(id, MachineVerb::Drain(*deadline)),
+            AdminVerb::Undrain(id) => on(id, MachineVerb::Undrain),
+            AdminVerb::Check(id) => on(id, MachineVerb::Check),
+            AdminVerb::Taint(id) => on(id, MachineVerb::Taint),
+            AdminVerb::Quarantine(id) => on(id, MachineVerb::Quarantine),
+            AdminVerb::Recover(id) => on(id, MachineVerb::Recover),
+            AdminVerb::Hold(id, span) => on(id, MachineVerb::Hold(*span)),
             AdminVerb::HoldLease(id, span) => {
-                let lease = self.seen_lease(id, &caller)?;
+                let lease = self.seen_lease(*id, caller)?;
                 let Some(assignment) = lease.assignment() else {
                     let message = format!("{id} has no resource now: hold the resource itself, by its id");
                     return Err(reject(RejectionKind::Precondition, "NO_RESOURCE", "lease_id", message));
                 };
-                self.on_resource(assignment.resource, MachineVerb::Hold(span), &said)
+                on(&assignment.resource, MachineVerb::Hold(*span))
             }
-            AdminVerb::Recycle(id) => self.on_resource(id, MachineVerb::Recycle, &said),
-            AdminVerb::ForceDestroy(id) => self.on_resource(id, MachineVerb::ForceDestroy, &said),
+            AdminVerb::Recycle(id) => on(id, MachineVerb::Recycle),
+            AdminVerb::ForceDestroy(id) => on(id, MachineVerb::ForceDestroy),
             AdminVerb::OnMachine(name, verb) => {
-                let key = self.known_machine(&name, &said.scope)?;
+                let key = self.known_machine(name, &caller.sees)?;
                 let resource = self.resource_of(&key);
-                self.act(&Place { machine: Some(key.clone()), resource }, verb, &said)?;
-                Ok(Reply::Machine(key))
+                Self::on_place(Place { machine: Some(key), resource, by_machine: true }, *verb)
             }
-            AdminVerb::Break(id) => self.on_break(id, &caller, said),
+            AdminVerb::Break(id) => self.lease_to_end(*id, caller),
         }
     }
 
-    fn on_resource(&mut self, id: ResourceId, verb: MachineVerb, said: &Said) -> Result<Reply, Rejection> {
-        self.must_be_there(id, &said.scope)?;
-        self.act(&Place { machine: self.machine_of(id), resource: Some(id) }, verb, said)?;
-        self.resource(id).cloned().map(Reply::Resource).ok_or_else(|| unknown_resource(id))
+    fn on_pool(&self, name: &Arc<str>, open: bool, scope: &Scope) -> Result<Object, Rejection> {
+        if scope.shows_pool(name) && self.pool_entry(name).is_some() {
+            return Ok(Object::Pool(name.clone(), open));
+        }
+        let message = format!("no pool {name:?}: list them with `wharfinger pools`");
+        Err(reject(RejectionKind::NotFound, "UNKNOWN_POOL", "pool", message))
+    }
+
+    fn on_resource(&self, id: ResourceId, verb: MachineVerb, scope: &Scope) -> Result<Object, Rejection> {
+        self.must_be_there(id, scope)?;
+        Self::on_place(Place { machine: self.machine_of(id), resource: Some(id), by_machine: false }, verb)
+    }
+
+    fn on_place(place: Place, verb: MachineVerb) -> Result<Object, Rejection> {
+        match (verb, &place) {
+            (MachineVerb::Hold(span), _) if span <= Millis::ZERO => {
+                let message = String::from("a hold must be longer than 0: say how long it is to be kept");
+                return Err(reject(RejectionKind::Invalid, "HOLD_NOT_POSITIVE", "hold", message));
+            }
+            (
+                MachineVerb::Check | MachineVerb::Taint | MachineVerb::Recycle | MachineVerb::ForceDestroy,
+                Place { machine: Some(key), resource: None, .. },
+            ) => return Err(Self::no_resource_for(key)),
+            (
+                MachineVerb::Cordon
+                | MachineVerb::Uncordon
+                | MachineVerb::Drain(_)
+                | MachineVerb::Undrain
+                | MachineVerb::Check
+                | MachineVerb::Taint
+                | MachineVerb::Quarantine
+                | MachineVerb::Hold(_)
+                | MachineVerb::Recover
+                | MachineVerb::Recycle
+                | MachineVerb::ForceDestroy,
+                _,
+            ) => {}
+        }
+        Ok(Object::Place(place, verb))
+    }
+
+    fn lease_to_end(&self, id: LeaseId, caller: &Caller) -> Result<Object, Rejection> {
+        let lease = self.seen_lease(id, caller)?;
+        if let Some(child) = lease.spec.child {
+            let message = format!("{id} is held by {child}: recycle that resource instead");
+            return Err(reject(RejectionKind::Precondition, "HELD_BY_BROKER", "lease_id", message));
+        }
+        Ok(Object::Lease(id))
+    }
+
+    /// The object as it is.
+    pub(super) fn reply(&self, object: Object) -> Result<Reply, Rejection> {
+        Ok(match object {
+            Object::Pool(name, _) => Reply::Pool(name),
+            Object::Place(Place { machine: Some(key), by_machine: true, .. }, _) => Reply::Machine(key),
+            Object::Place(place, _) => {
+                let row = place.resource.and_then(|id| self.resource(id)).cloned();
+                row.map_or(Reply::Done, Reply::Resource)
+            }
+            Object::Lease(id) => Reply::Leases(self.lease(id).cloned().into_iter().collect()),
+        })
     }
 
     /// A resource that is gone takes no orders. The answer names what stands in its stead.
@@ -127,7 +209,7 @@ impl Core {
         Err(reject(RejectionKind::Invalid, "AMBIGUOUS_MACHINE", "machine", message))
     }
 
-    fn act(&mut self, place: &Place, verb: MachineVerb, said: &Said) -> Result<(), Rejection> {
+    fn act(&mut self, place: &Place, verb: MachineVerb, said: &Said) {
         match verb {
             MachineVerb::Cordon | MachineVerb::Uncordon => {
                 self.cordon(place, verb == MachineVerb::Cordon, said);
@@ -145,7 +227,7 @@ impl Core {
                 self.undrain_place(place, said);
             }
             MachineVerb::Check | MachineVerb::Taint => {
-                let id = self.needed(place)?;
+                let Some(id) = place.resource else { return };
                 let (kind, reason) = if verb == MachineVerb::Check {
                     (EventKind::ResourceCheckAsked, Reason::Operator)
                 } else {
@@ -162,7 +244,7 @@ impl Core {
                     None => self.say_held(place, said),
                 }
             }
-            MachineVerb::Hold(span) => self.hold_for(place, span, said)?,
+            MachineVerb::Hold(span) => self.hold_for(place, span, said),
             MachineVerb::Recover => {
                 self.order(place, Self::order_hold, None);
                 self.say(place, EventKind::ResourceRecoverAsked, EventKind::MachineHoldOver, said);
@@ -175,20 +257,19 @@ impl Core {
                 }
             }
             MachineVerb::Recycle => {
-                let id = self.needed(place)?;
+                let Some(id) = place.resource else { return };
                 self.order(place, Self::order_hold, None);
                 self.event(EventKind::ResourceRecycleAsked, &said.principal, Subject::Resource(id), &*said.reason);
                 let (cause, actor) = (self.said(id, said), said.principal.clone());
                 self.then(Consequence::Remove { resource: id, cause, end: End::Planned, actor });
             }
             MachineVerb::ForceDestroy => {
-                let id = self.needed(place)?;
+                let Some(id) = place.resource else { return };
                 self.order(place, Self::order_hold, None);
                 self.event(EventKind::ResourceForceDestroyAsked, &said.principal, Subject::Resource(id), &*said.reason);
                 self.force_destroy(id, self.said(id, said), &said.principal);
             }
         }
-        Ok(())
     }
 
     /// Gives an order on the machine, if there is one.
@@ -199,18 +280,9 @@ impl Core {
     }
 
     /// The resource to which an order applies: of a machine, the one that stands for it now.
-    fn target(&self, place: &Place) -> Option<ResourceId> {
+    pub(super) fn target(&self, place: &Place) -> Option<ResourceId> {
         let now = place.machine.as_ref().and_then(|key| self.resource_of(key));
         now.or(place.resource)
-    }
-
-    /// The resource of a verb that is about a resource.
-    fn needed(&self, place: &Place) -> Result<ResourceId, Rejection> {
-        match (place.resource, &place.machine) {
-            (Some(id), _) => Ok(id),
-            (None, Some(key)) => Err(Self::no_resource_for(key)),
-            (None, None) => Err(reject(RejectionKind::Precondition, "NO_RESOURCE", "machine", String::new())),
-        }
     }
 
     /// The refusal of a request for the resource of a machine for which none stands.
@@ -261,26 +333,18 @@ impl Core {
         alloc::vec![self.link(id, Reason::Operator, &said.reason, Source::Operator(said.principal.clone()))]
     }
 
-    fn on_cordon(&mut self, name: &Arc<str>, cordon: Option<Cordon>, said: &Said) -> Result<Reply, Rejection> {
-        let kind = if cordon.is_some() { EventKind::PoolCordoned } else { EventKind::PoolUncordoned };
-        let back = cordon.is_none();
-        if !said.scope.shows_pool(name) || !self.cordon_pool(name, cordon) {
-            let message = format!("no pool {name:?}: list them with `wharfinger pools`");
-            return Err(reject(RejectionKind::NotFound, "UNKNOWN_POOL", "pool", message));
-        }
+    fn open_pool(&mut self, name: &Arc<str>, open: bool, said: &Said) {
+        self.cordon_pool(name, (!open).then(|| said.cordon()));
+        let kind = if open { EventKind::PoolUncordoned } else { EventKind::PoolCordoned };
         self.event(kind, &said.principal, Subject::Pool(name.clone()), &*said.reason);
-        if back {
+        if open {
             self.forgive_pool(name);
         }
         self.reindex_members(name);
-        Ok(Reply::Pool(name.clone()))
     }
 
     fn quarantine(&mut self, id: ResourceId, said: &Said) {
-        // One that waits for its host has nothing to be looked at, and nothing to come back to.
-        let waits_for_host =
-            self.resource(id).is_some_and(|row| row.parent.is_some_and(|parent| parent.host.is_none()));
-        if self.is_leaving(id) || waits_for_host {
+        if !self.can_be_set_apart(id) {
             return;
         }
         let hold = Hold { by: said.principal.clone(), reason: said.reason.clone(), until: None };
@@ -288,28 +352,31 @@ impl Core {
         self.then(Consequence::SetApart { resource: id, hold, cause, actor });
     }
 
-    fn hold_for(&mut self, place: &Place, span: Millis, said: &Said) -> Result<(), Rejection> {
-        if span <= Millis::ZERO {
-            let message = String::from("a hold must be longer than 0: say how long it is to be kept");
-            return Err(reject(RejectionKind::Invalid, "HOLD_NOT_POSITIVE", "hold", message));
-        }
+    /// Whether there is anything to be looked at. One that waits for its host has nothing, and nothing to come back to.
+    pub(super) fn can_be_set_apart(&self, id: ResourceId) -> bool {
+        let waits_for_host =
+            self.resource(id).is_some_and(|row| row.parent.is_some_and(|parent| parent.host.is_none()));
+        !self.is_leaving(id) && !waits_for_host
+    }
+
+    fn hold_for(&mut self, place: &Place, span: Millis, said: &Said) {
         let until = Some(self.now().after(span));
         self.order(place, Self::order_hold, Some(said.order(self.now(), until)));
-        // One that is being made has nothing to show yet: it is held when it is there.
-        let there = |id: &ResourceId| {
-            self.resource(*id).is_some_and(|row| match row.state.stage() {
-                Stage::Ready | Stage::Doubted | Stage::Repairing | Stage::Apart | Stage::Draining => true,
-                Stage::Coming | Stage::Leaving | Stage::Gone => false,
-            })
-        };
-        match self.target(place).filter(there) {
+        match self.target(place).filter(|id| self.can_be_held(*id)) {
             Some(id) => {
                 let hold = Hold { by: said.principal.clone(), reason: said.reason.clone(), until };
                 self.then(Consequence::Hold { resource: id, hold, actor: said.principal.clone() });
             }
             None => self.say_held(place, said),
         }
-        Ok(())
+    }
+
+    /// Whether it is there. One that is being made has nothing to show yet: it is held when it is there.
+    fn can_be_held(&self, id: ResourceId) -> bool {
+        self.resource(id).is_some_and(|row| match row.state.stage() {
+            Stage::Ready | Stage::Doubted | Stage::Repairing | Stage::Apart | Stage::Draining => true,
+            Stage::Coming | Stage::Leaving | Stage::Gone => false,
+        })
     }
 
     fn say_held(&mut self, place: &Place, said: &Said) {
@@ -325,12 +392,7 @@ impl Core {
         self.orphan_by_force(id, chain, principal);
     }
 
-    fn on_break(&mut self, id: crate::LeaseId, caller: &Caller, said: Said) -> Result<Reply, Rejection> {
-        let lease = self.seen_lease(id, caller)?;
-        if let Some(child) = lease.spec.child {
-            let message = format!("{id} is held by {child}: recycle that resource instead");
-            return Err(reject(RejectionKind::Precondition, "HELD_BY_BROKER", "lease_id", message));
-        }
+    fn break_for(&mut self, id: LeaseId, said: Said) {
         let link = Link {
             subject: Subject::Lease(id),
             reason: Reason::Operator,
@@ -339,7 +401,6 @@ impl Core {
             at: self.now(),
         };
         self.bring_about(Consequence::Break { lease: id, cause: alloc::vec![link], actor: said.principal });
-        Ok(Reply::Leases(self.lease(id).cloned().into_iter().collect()))
     }
 }
 

@@ -2,6 +2,7 @@
 
 mod admin;
 mod configure;
+mod impact;
 mod lease;
 mod notice;
 mod quota;
@@ -11,6 +12,8 @@ mod report;
 mod results;
 mod session;
 mod unreached;
+
+pub use impact::Impact;
 
 use crate::Core;
 use crate::{Input, LeaseId, Millis, Rejection, RejectionKind, Reply, ResourceId};

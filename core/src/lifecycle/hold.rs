@@ -7,7 +7,8 @@ use crate::Core;
 use crate::lifecycle::Consequence;
 use crate::state::outbox::SELF;
 use crate::{
-    CauseChain, Cordon, EventKind, Hold, LeaseId, Link, Reason, ResourceId, ResourceState, Source, Stage, Subject,
+    CauseChain, Cordon, EventKind, Hold, LeaseId, Link, Reason, Resource, ResourceId, ResourceState, Source, Stage,
+    Subject,
 };
 use alloc::format;
 use alloc::sync::Arc;
@@ -48,19 +49,7 @@ impl Core {
     pub(crate) fn settle_hold(&mut self, id: ResourceId) {
         let Some(row) = self.resource(id).cloned() else { return };
         let Some(hold) = row.hold.clone() else { return };
-        let busy = self.live_on(id).into_iter().any(|lease| {
-            // An unused copy does not keep its host in use.
-            self.lease(lease).and_then(|lease| lease.spec.child).is_none_or(|child| !self.live_on(child).is_empty())
-        });
-        let deadline = matches!(row.state, ResourceState::Draining { deadline: Some(_), .. });
-        let settled = match row.state.stage() {
-            Stage::Ready | Stage::Doubted => true,
-            // Its end is announced or ordered for a time; what is there then is not kept.
-            Stage::Draining => !deadline,
-            // When the repair is over, it is looked at again.
-            Stage::Repairing | Stage::Coming | Stage::Apart | Stage::Leaving | Stage::Gone => false,
-        };
-        if busy || !settled {
+        if !self.is_at_rest(&row) {
             return;
         }
         let (reason, source) = if &*hold.by == SELF {
@@ -71,6 +60,28 @@ impl Core {
         let cause = alloc::vec![self.link(id, reason, &hold.reason, source)];
         let actor = hold.by.clone();
         self.then(Consequence::SetApart { resource: id, hold, cause, actor });
+    }
+
+    /// Whether a hold sets a resource apart at once.
+    pub(crate) fn is_held_at_once(&self, id: ResourceId) -> bool {
+        self.resource(id).is_some_and(|row| self.is_at_rest(row))
+    }
+
+    /// Whether no lease is live on a resource that may be set apart.
+    fn is_at_rest(&self, row: &Resource) -> bool {
+        let busy = self.live_on(row.id).into_iter().any(|lease| {
+            // An unused copy does not keep its host in use.
+            self.lease(lease).and_then(|lease| lease.spec.child).is_none_or(|child| !self.live_on(child).is_empty())
+        });
+        let deadline = matches!(row.state, ResourceState::Draining { deadline: Some(_), .. });
+        !busy
+            && match row.state.stage() {
+                Stage::Ready | Stage::Doubted => true,
+                // Its end is announced or ordered for a time; what is there then is not kept.
+                Stage::Draining => !deadline,
+                // When the repair is over, it is looked at again.
+                Stage::Repairing | Stage::Coming | Stage::Apart | Stage::Leaving | Stage::Gone => false,
+            }
     }
 
     /// Keeps a resource as it is; its leases are broken. Copies on it that hold no lease stay on it, and are not leased
@@ -94,7 +105,7 @@ impl Core {
     }
 
     /// Whether a lease is that of a working copy that is made and holds no lease.
-    fn is_for_idle_copy(&self, lease: LeaseId) -> bool {
+    pub(crate) fn is_for_idle_copy(&self, lease: LeaseId) -> bool {
         let Some(copy) = self.lease(lease).and_then(|lease| lease.spec.child) else { return false };
         let made = self.resource(copy).is_some_and(|row| match row.state.stage() {
             Stage::Ready | Stage::Doubted | Stage::Repairing | Stage::Apart | Stage::Draining | Stage::Leaving => true,

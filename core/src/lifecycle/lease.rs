@@ -207,15 +207,23 @@ impl Core {
         }
     }
 
+    /// The attempts that a lease has on the resources of its pool.
+    fn attempts_of(&self, lease: &Lease) -> u32 {
+        let row = lease.assignment().and_then(|on| self.resource(on.resource));
+        row.and_then(|row| self.pool_entry(&row.pool)).map_or(5, |pool| pool.config.attempts)
+    }
+
+    /// Whether a lease that cannot be prepared now fails.
+    pub(crate) fn is_last_attempt(&self, lease: &Lease) -> bool {
+        lease.attempts + 1 >= self.attempts_of(lease)
+    }
+
     /// Requeues a lease whose resource could not be prepared, at its original place; fails it after too many attempts.
     pub(crate) fn requeue(&mut self, id: LeaseId, trouble: &str) {
         let Some(lease) = self.lease(id).cloned() else { return };
         let Some(assignment) = lease.assignment().copied() else { return };
-        let budget = self
-            .resource(assignment.resource)
-            .and_then(|row| self.pool_entry(&row.pool))
-            .map_or(5, |p| p.config.attempts);
-        if lease.attempts + 1 >= budget {
+        let budget = self.attempts_of(&lease);
+        if self.is_last_attempt(&lease) {
             let detail = format!("tried {budget} times; the last time: {trouble}");
             let (reason, code) = (FailReason::BudgetSpent, Arc::from("ATTEMPTS"));
             self.then(Consequence::Fail { lease: id, reason, code, detail });

@@ -1,8 +1,8 @@
 //! The inputs of the core.
 
 use crate::{
-    Caller, Configuration, LeaseId, MachineName, MachineVerb, Millis, Op, Outcome, ResourceId, Selector, SessionId,
-    SessionRequest, SessionStream, Texts, Timestamp,
+    Caller, Configuration, LeaseId, MachineName, MachineVerb, Millis, Op, Outcome, ResourceId, Revision, Selector,
+    SessionId, SessionRequest, SessionStream, Texts, Timestamp,
 };
 use alloc::sync::Arc;
 use alloc::vec::Vec;
@@ -344,6 +344,8 @@ pub struct AdminRequest {
     pub reason: Arc<str>,
     /// The kind.
     pub verb: AdminVerb,
+    /// The revision of the state that the operator has seen: refused if a lease came to the object since. `None`: whatever came.
+    pub if_revision: Option<Revision>,
 }
 
 /// The verbs of operators. Each is valid in every state but GONE; one that cannot apply changes nothing. A verb on a resource that

@@ -1,9 +1,9 @@
 //! The state as one reader sees it. A read for a client goes through a view, so that none is without a scope.
 
 use crate::{
-    Core, Explanation, ItemView, Lease, LeaseId, LeaseState, LikelyStart, MachineKey, MachineName, Millis, NoStart,
-    PoolView, QueuePage, QueuePlace, Rejection, Resource, ResourceId, ResourceState, Revision, Scope, Selector,
-    SessionId, TenantView, Timestamp,
+    AdminRequest, Core, Explanation, Impact, ItemView, Lease, LeaseId, LeaseState, LikelyStart, MachineKey,
+    MachineName, Millis, NoStart, PoolView, QueuePage, QueuePlace, Rejection, Reply, Resource, ResourceId,
+    ResourceState, Revision, Scope, Selector, SessionId, TenantView, Timestamp,
 };
 use alloc::sync::Arc;
 use alloc::vec::Vec;
@@ -153,6 +153,14 @@ impl<'c> View<'c> {
     /// A machine with the orders on it.
     pub fn item(&self, key: &MachineKey) -> ItemView {
         self.core.item(key)
+    }
+
+    /// The impact of a request of an operator, and its object as it is. The ids of leases out of view are among them.
+    ///
+    /// # Errors
+    /// Those with which the request would be refused.
+    pub fn would(&self, request: &AdminRequest) -> Result<(Impact, Reply), Rejection> {
+        self.core.would(request)
     }
 
     /// One resource.

@@ -8,6 +8,7 @@ mod brake;
 mod census;
 mod clock;
 mod drydock;
+mod foretold;
 mod groups;
 mod isolation;
 mod kept;

@@ -44,7 +44,8 @@ fn ask(w: &mut World, caller: &Caller, id: &str) -> Result<LeaseId, Rejection> {
 /// All inputs that name a lease.
 fn all_on(lease: LeaseId, caller: &Caller) -> Vec<Input> {
     let (caller, note): (Caller, Arc<str>) = (caller.clone(), Arc::from("x"));
-    let admin = |verb| Input::Admin(AdminRequest { caller: caller.clone(), reason: note.clone(), verb });
+    let admin =
+        |verb| Input::Admin(AdminRequest { caller: caller.clone(), reason: note.clone(), verb, if_revision: None });
     vec![
         Input::Release { lease, caller: caller.clone(), outcome: Outcome::Tainted, note: note.clone(), hold: None },
         Input::Renew { lease, caller: caller.clone(), ttl: None },
@@ -235,7 +236,7 @@ fn an_operator_of_one_pool_acts_in_it_and_nothing_else_exists() {
     let ops = agent("ops", "ann");
     let ops = Caller { sees: within(&ops, Pools::none(), only("linux")), ..ops };
     let say = |w: &mut World, verb| {
-        let request = AdminRequest { caller: ops.clone(), reason: Arc::from("x"), verb };
+        let request = AdminRequest { caller: ops.clone(), reason: Arc::from("x"), verb, if_revision: None };
         w.step(Input::Admin(request)).map(drop).map_err(|refused| refused.reason)
     };
     let (here, there) = (w.on(linux), w.on(mac));

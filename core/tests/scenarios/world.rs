@@ -4,10 +4,10 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 use wharfinger_core::{
     AdminRequest, AdminVerb, Batch, Blame, Brake, CallFailure, Caller, CauseChain, Claim, Configuration, Core,
-    DoubtPolicy, Effect, Ended, Input, Isolation, Item, Labels, Lease, LeaseId, LeaseRequest, LeaseState, Limits,
-    Machine, MachineKey, MachineName, MachineVerb, Made, Millis, Notice, NoticeKind, NoticeTarget, Op, Outcome,
-    PoolConfig, PoolRow, Prepared, Rejection, Reply, Resource, ResourceId, ResourceState, Scope, Selector, Session,
-    SessionId, Snapshot, Tenant, Tenants, Texts, Timeouts, Timestamp, Traits, Verdict, Work,
+    DoubtPolicy, Effect, Ended, EventKind, Impact, Input, Isolation, Item, Labels, Lease, LeaseId, LeaseRequest,
+    LeaseState, Limits, Machine, MachineKey, MachineName, MachineVerb, Made, Millis, Notice, NoticeKind, NoticeTarget,
+    Op, Outcome, PoolConfig, PoolRow, Prepared, Rejection, Reply, Resource, ResourceId, ResourceState, Revision, Scope,
+    Selector, Session, SessionId, Snapshot, Stage, Tenant, Tenants, Texts, Timeouts, Timestamp, Traits, Verdict, Work,
 };
 
 pub(crate) const START: Timestamp = Timestamp(1_000_000);
@@ -86,6 +86,11 @@ pub(crate) fn want_by(selector: Selector, count: u32) -> LeaseRequest {
     }
 }
 
+/// A request of an operator who has seen this revision.
+pub(crate) fn asked(verb: AdminVerb, if_revision: Option<Revision>) -> AdminRequest {
+    AdminRequest { caller: Caller::sole_tenant("op"), reason: Arc::from("because"), verb, if_revision }
+}
+
 /// The kind of a call to an adapter.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub(crate) enum Kind {
@@ -130,8 +135,8 @@ pub(crate) struct World {
 
 #[derive(Clone, Default)]
 struct Stored {
-    revision: wharfinger_core::Revision,
-    floor: wharfinger_core::Revision,
+    revision: Revision,
+    floor: Revision,
     now: Timestamp,
     leases: BTreeMap<LeaseId, Arc<Lease>>,
     resources: BTreeMap<ResourceId, Arc<Resource>>,
@@ -308,8 +313,39 @@ impl World {
 
     // Operators and the world.
 
+    /// A verb of an operator, and that it ends no other leases than were foretold.
     pub(crate) fn admin(&mut self, verb: AdminVerb) -> Result<Reply, Rejection> {
-        self.step(Input::Admin(AdminRequest { caller: Caller::sole_tenant("op"), reason: Arc::from("because"), verb }))
+        let request = asked(verb.clone(), None);
+        let foretold = self.core.view(&Scope::All).would(&request);
+        let before: Vec<Arc<Lease>> = self.core.leases(None).cloned().collect();
+        let reply = self.step(Input::Admin(request));
+        match (foretold, &reply) {
+            (Ok((foretold, _)), Ok(_)) => self.came_as_foretold(&verb, &foretold, &before),
+            (Err(foretold), Err(refused)) => assert_eq!(&foretold, refused),
+            (foretold, reply) => panic!("{verb:?}: foretold {foretold:?}, then {reply:?}"),
+        }
+        reply
+    }
+
+    fn came_as_foretold(&self, verb: &AdminVerb, foretold: &Impact, before: &[Arc<Lease>]) {
+        if let AdminVerb::Drain(_, Some(_)) | AdminVerb::OnMachine(_, MachineVerb::Drain(Some(_))) = verb {
+            return;
+        }
+        let of_clients = before.iter().filter(|lease| lease.spec.child.is_none() && !lease.ended());
+        let (ended, live): (Vec<_>, Vec<_>) =
+            of_clients.map(|lease| lease.id).partition(|id| self.core.lease(*id).is_none_or(|lease| lease.ended()));
+        assert_eq!(foretold.broken, ended.into_iter().collect(), "{verb:?} ends what was foretold");
+        let was_put_back = |id: &LeaseId| {
+            self.last.events.iter().any(|event| event.kind == EventKind::LeaseRequeued && event.lease == Some(*id))
+        };
+        let put_back = live.into_iter().filter(was_put_back).collect();
+        assert_eq!(foretold.put_back, put_back, "{verb:?} puts back what was foretold");
+        for copy in &foretold.copies {
+            assert!(
+                self.core.resource(*copy).is_none_or(|row| matches!(row.state.stage(), Stage::Leaving | Stage::Gone)),
+                "{copy} goes with its host"
+            );
+        }
     }
 
     /// A verb on a machine, by `pool/item` or by the item alone.

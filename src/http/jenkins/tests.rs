@@ -154,7 +154,8 @@ async fn a_lock_that_breaks_is_not_one_any_more() {
     let accepted = world.acquire(json!({ "label": "p", "quantity": 1 })).await.1;
     let lock = text(&accepted, "lockId");
     world.settled(lock).await;
-    let request = pb::BreakRequest { lease_id: lock.to_owned(), reason: "a test".into() };
+    let request =
+        pb::BreakRequest { lease_id: lock.to_owned(), reason: "a test".into(), ..pb::BreakRequest::default() };
     broker.client().await.admin().r#break(request).await.unwrap();
     assert_eq!(world.lease(lock, "heartbeat").await, 410);
     let failed = world.status(lock).await.1;

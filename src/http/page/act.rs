@@ -1,7 +1,7 @@
 //! Carries out the verbs of operators: a page with a preview, a form, a call, and back to what it is about.
 //!
-//! The call is that of the API, by the caller's own identity. A verb that breaks leases is refused if there are other leases than the preview
-//! has shown. A form counts once.
+//! The call is that of the API, by the caller's own identity, and so is the preview. A verb that breaks leases is refused if a lease came
+//! since the preview. A form counts once.
 
 use super::answer::{Asked, Form, Page, see_other};
 use super::ask::Ask;
@@ -21,8 +21,6 @@ use std::sync::{Arc, Mutex, PoisonError};
 
 /// Maximum number of forms that are remembered as done.
 const DONE: usize = 1_024;
-/// Maximum number of leases that a preview looks up.
-const LOOKED_UP: usize = 64;
 /// Maximum length of a reason in bytes, as in the API.
 const MAX_REASON: usize = 4_096;
 /// The refusal of a form whose preview is old.
@@ -44,6 +42,11 @@ impl Done {
         }
         done.push_back(once.to_owned());
         true
+    }
+
+    /// Whether a form was carried out before.
+    fn has(&self, once: &str) -> bool {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner).iter().any(|known| known == once)
     }
 
     /// Forgets a form that did nothing.
@@ -91,7 +94,7 @@ impl Page {
             name,
             preview,
             confirm: if act.is_final() { name } else { "" },
-            seen: &digest(preview),
+            seen: &preview.revision.to_string(),
             once: &number(),
             refused: filled.refused,
             reason: filled.reason,
@@ -102,6 +105,15 @@ impl Page {
 
     /// Carries a form out.
     pub(super) async fn act(&self, asked: &Asked<'_>, act: &Act, form: &Form) -> Response {
+        let once = form.value("once");
+        let back = |revision: u64| {
+            let url = act.target.screen().url();
+            let mark = if url.contains('?') { '&' } else { '?' };
+            see_other(&format!("{url}{mark}done={}&since={revision}", word(act.verb)))
+        };
+        if self.done.has(once) {
+            return back(0);
+        }
         let (who, preview, name) = match self.looked_at(asked, act).await {
             Ok(found) => found,
             Err(error) => return self.failed(asked, &error, None),
@@ -111,9 +123,13 @@ impl Page {
         if let Some(fault) = fault_of(act, reason) {
             return again(fault);
         }
-        if act.ends_leases(time) && form.value("seen") != digest(&preview) {
-            return again(OTHERS);
-        }
+        let order = match act.ends_leases(time) {
+            true => match form.value("seen").parse() {
+                Ok(seen) => Order::IfSeen(seen),
+                Err(_) => return again(OTHERS),
+            },
+            false => Order::Now,
+        };
         if act.is_final() && form.value("confirm").trim() != name {
             return again(&format!("To confirm, write {name} into the last field."));
         }
@@ -121,21 +137,16 @@ impl Page {
             Ok(span) => span,
             Err(fault) => return again(&fault),
         };
-        let once = form.value("once");
-        let back = |revision: u64| {
-            let url = act.target.screen().url();
-            let mark = if url.contains('?') { '&' } else { '?' };
-            see_other(&format!("{url}{mark}done={}&since={revision}", word(act.verb)))
-        };
         if once.len() > 64 || !self.done.note(once) {
             return back(0);
         }
         let ask = Ask { inside: &self.inside, caller: &asked.caller, since: 0, verbs: Verbs::default() };
-        match ask.carry_out(act, reason, span).await {
-            Ok(revision) => back(revision),
+        match ask.carry_out(act, reason, span, order).await {
+            Ok(carried) => back(carried.revision),
             Err(error) => {
                 self.done.forget(once);
                 match error.kind {
+                    RefusalKind::Request if error.reason == "CHANGED_SINCE" => again(OTHERS),
                     RefusalKind::Request => again(&super::part::clipped(&error.message)),
                     _ => self.failed(asked, &error, Some(&who)),
                 }
@@ -173,6 +184,26 @@ pub(super) fn span_of(verb: Verb, time: &str) -> Result<Option<prost_types::Dura
     }
 }
 
+/// When a call is carried out.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Order {
+    /// Now, whatever came since the person looked.
+    Now,
+    /// Now, if no lease came since this revision.
+    IfSeen(u64),
+    /// Never: the answer says what it would end.
+    Validate,
+}
+
+/// The answer to a call.
+#[derive(Debug, Default)]
+pub(super) struct Answered {
+    /// The revision from which on reads show it. 0: it is not known.
+    pub(super) revision: u64,
+    /// The leases and copies that it would end. `None`: it was carried out.
+    impact: Option<pb::Impact>,
+}
+
 /// A digest of the leases that a preview shows.
 pub(super) fn digest(preview: &Preview) -> String {
     let mut ids: Vec<&str> = preview.leases.iter().map(|lease| &*lease.id).collect();
@@ -183,65 +214,68 @@ pub(super) fn digest(preview: &Preview) -> String {
 impl Ask<'_> {
     /// The leases that a verb would end, and the name of its target.
     async fn preview(self, act: &Act) -> Result<(Preview, String), InsideError> {
-        let (ids, name) = match &act.target {
+        let name = match &act.target {
             Target::Pool(_) | Target::Machine(_) => return Ok((Preview::default(), act.target.name().to_owned())),
             Target::Lease(id) => {
-                if overview::lease(&self, id).await?.is_none() {
+                let Some(lease) = overview::lease(&self, id).await? else {
                     let message = format!("there is no lease {id}");
                     return Err(InsideError { kind: RefusalKind::NotFound, reason: "UNKNOWN_LEASE".into(), message });
+                };
+                if act.verb == Verb::Release {
+                    return Ok((Preview { leases: vec![lease], ..Preview::default() }, id.clone()));
                 }
-                (vec![id.clone()], id.clone())
+                id.clone()
             }
             Target::Resource(id) => {
                 let resource = overview::resource(&self, id).await?;
-                let name = if resource.item.is_empty() { resource.id.clone() } else { resource.item.clone() };
-                (resource.lease_ids, name)
+                if resource.item.is_empty() { resource.id.clone() } else { resource.item.clone() }
             }
         };
-        Ok((self.ends(ids).await?, name))
+        let preview = if act.breaks() { self.ends(act).await? } else { Preview::default() };
+        Ok((preview, name))
     }
 
-    /// Those of these leases that have not ended, with the leases of the copies that they stand for.
-    pub(super) async fn ends(self, mut ids: Vec<String>) -> Result<Preview, InsideError> {
-        let mut preview = Preview::default();
-        while let Some(id) = ids.pop() {
-            if preview.leases.len() >= LOOKED_UP {
-                preview.unseen += 1;
-                continue;
-            }
-            match overview::lease(&self, &id).await? {
-                // Out of the caller's view, and ended all the same.
-                None => preview.unseen += 1,
-                Some(lease) if lease.ended_at.is_some() => {}
-                Some(lease) if lease.child_resource_id.is_empty() => preview.leases.push(lease),
-                Some(lease) => {
-                    ids.extend(overview::resource(&self, &lease.child_resource_id).await?.lease_ids);
-                    preview.copies.push(lease.child_resource_id);
-                }
-            }
+    /// The leases and copies that a verb would end; those of a drain, at its deadline.
+    pub(super) async fn ends(self, act: &Act) -> Result<Preview, InsideError> {
+        let deadline = (act.verb == Verb::Drain).then_some(prost_types::Duration { seconds: 1, nanos: 0 });
+        let impact = self.carry_out(act, "", deadline, Order::Validate).await?.impact.ok_or_else(no_impact)?;
+        let count = |number: i32| usize::try_from(number).unwrap_or(0);
+        let mut preview = Preview {
+            put_back: count(impact.put_back_count),
+            copies: count(impact.copy_count),
+            revision: impact.revision,
+            ..Preview::default()
+        };
+        for id in &impact.broken_lease_ids {
+            preview.leases.extend(overview::lease(&self, id).await?);
         }
+        preview.unseen = count(impact.broken_count).saturating_sub(preview.leases.len());
         Ok(preview)
     }
 
-    /// Calls the method of a verb. Returns the revision from which on reads show it; 0: it is not known.
+    /// Calls the method of a verb.
     pub(super) async fn carry_out(
         self,
         act: &Act,
         reason: &str,
         span: Option<prost_types::Duration>,
-    ) -> Result<u64, InsideError> {
+        order: Order,
+    ) -> Result<Answered, InsideError> {
         let (inside, caller, reason) = (self.inside, self.caller, reason.to_owned());
         let (resource_id, machine, pool) = match &act.target {
             Target::Resource(id) => (id.clone(), String::new(), String::new()),
             Target::Machine(name) => (String::new(), name.clone(), String::new()),
             Target::Pool(name) => (String::new(), String::new(), name.clone()),
-            Target::Lease(id) => return self.end(act.verb, id, reason).await,
+            Target::Lease(id) => return self.end(act.verb, id, reason, order).await,
         };
-        let of = |resource: Option<pb::Resource>| resource.map_or(0, |resource| resource.revision);
+        let (validate_only, if_revision) = order.fields();
         macro_rules! call {
-            ($method:ident, $request:ident $(, $field:ident: $value:expr)*) => {
-                of(inside.$method(caller, pb::$request { resource_id, machine, reason, $($field: $value),* }).await?.resource)
-            };
+            ($method:ident, $request:ident $(, $field:ident: $value:expr)*) => {{
+                let request =
+                    pb::$request { resource_id, machine, reason, validate_only, if_revision, $($field: $value),* };
+                let answer = inside.$method(caller, request).await?;
+                Answered { revision: answer.resource.map_or(0, |resource| resource.revision), impact: answer.impact }
+            }};
         }
         Ok(match act.verb {
             Verb::Check => call!(check, CheckRequest),
@@ -259,19 +293,40 @@ impl Ask<'_> {
         })
     }
 
-    async fn end(self, verb: Verb, id: &str, reason: String) -> Result<u64, InsideError> {
+    async fn end(self, verb: Verb, id: &str, reason: String, order: Order) -> Result<Answered, InsideError> {
         let lease_id = id.to_owned();
-        let lease = match verb {
-            Verb::Break => self.inside.r#break(self.caller, pb::BreakRequest { lease_id, reason }).await?.lease,
+        let (lease, impact) = match verb {
+            Verb::Break => {
+                let (validate_only, if_revision) = order.fields();
+                let request = pb::BreakRequest { lease_id, reason, validate_only, if_revision };
+                let answer = self.inside.r#break(self.caller, request).await?;
+                (answer.lease, answer.impact)
+            }
             Verb::Release => {
                 let outcome = pb::Outcome::Abandoned.into();
                 let request = pb::ReleaseRequest { lease_id, outcome, note: reason, ..pb::ReleaseRequest::default() };
-                self.inside.release(self.caller, request).await?.lease
+                (self.inside.release(self.caller, request).await?.lease, None)
             }
             _ => return Err(no_verb()),
         };
-        Ok(lease.map_or(0, |lease| lease.revision))
+        Ok(Answered { revision: lease.map_or(0, |lease| lease.revision), impact })
     }
+}
+
+impl Order {
+    /// The fields `validate_only` and `if_revision` of a request.
+    fn fields(self) -> (bool, u64) {
+        match self {
+            Self::Now => (false, 0),
+            Self::IfSeen(revision) => (false, revision),
+            Self::Validate => (true, 0),
+        }
+    }
+}
+
+fn no_impact() -> InsideError {
+    let message = "the server did not say what the verb would end".to_owned();
+    InsideError { kind: RefusalKind::Internal, reason: String::new(), message }
 }
 
 fn no_verb() -> InsideError {

@@ -3,7 +3,7 @@
 //! The resources are those that a person has selected, or all of a filter. The form names each of them, so that what is carried out is what
 //! was shown.
 
-use super::act::{Filled, OTHERS, digest, fault_of, number, span_of};
+use super::act::{Filled, OTHERS, Order, digest, fault_of, number, span_of};
 use super::answer::{Asked, Form, Page, verbs};
 use super::ask::Ask;
 use super::screen::{ResourceFilter, Screen};
@@ -75,8 +75,17 @@ impl Page {
         if resources.is_empty() {
             return Err(bad("no resource is selected: go back and select some"));
         }
-        let leases = resources.iter().flat_map(|resource| resource.lease_ids.iter().cloned()).collect();
-        let preview = ask.ends(leases).await?;
+        let mut preview = Preview::default();
+        if on(verb, "").breaks() {
+            for resource in &resources {
+                match ask.ends(&on(verb, &resource.id)).await {
+                    Ok(ends) => preview.add(ends),
+                    // It is refused again when the form is carried out, and the result names it.
+                    Err(error) if matches!(error.kind, RefusalKind::NotFound | RefusalKind::Request) => {}
+                    Err(error) => return Err(error),
+                }
+            }
+        }
         Ok(Bulk { verb, who: told.principal, resources, preview })
     }
 
@@ -160,7 +169,7 @@ impl Orders {
         let ask = Ask { inside: &self.inside, caller: &self.caller, since: 0, verbs: crate::auth::Verbs::default() };
         let mut carried = Vec::with_capacity(self.resources.len());
         for resource in &self.resources {
-            let ended = ask.carry_out(&on(self.verb, &resource.id), &self.reason, self.span).await;
+            let ended = ask.carry_out(&on(self.verb, &resource.id), &self.reason, self.span, Order::Now).await;
             carried.push(Carried {
                 id: resource.id.clone(),
                 item: resource.item.clone(),

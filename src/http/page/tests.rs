@@ -148,7 +148,11 @@ async fn each_screen_shows_a_farm_and_no_text_of_others_is_markup() {
     assert_eq!(client.get(&leases[0].id).await.unwrap().credentials.unwrap().private_key, "PLANTED-PRIVATE-KEY");
     let (held, doubted, waits) = (&leases[0], &leases[1], &leases[2]);
     let mut admin = client.admin();
-    let reason = |reason: &str| pb::BreakRequest { lease_id: held.id.clone(), reason: reason.into() };
+    let reason = |reason: &str| pb::BreakRequest {
+        lease_id: held.id.clone(),
+        reason: reason.into(),
+        ..pb::BreakRequest::default()
+    };
     admin.r#break(reason(HOSTILE)).await.unwrap();
     let hold = pb::HoldRequest {
         resource_id: doubted.resource_id.clone(),

@@ -1,5 +1,14 @@
 //! Messages to inputs of the core. Each function reports all problems of its message at once.
 
+mod command;
+mod target;
+
+pub(crate) use command::{
+    Command, OnResource, OnResourceOrPool, break_lease, drain, hold, on_resource, on_resource_or_pool,
+};
+pub(crate) use target::{About, Target};
+use target::{one_of, resource_or_machine};
+
 use crate::engine::Filter;
 use crate::pb;
 use crate::rpc::status::RpcError;
@@ -9,8 +18,7 @@ use std::collections::{BTreeSet, HashMap};
 use std::sync::Arc;
 use std::time::Duration;
 use wharfinger_core::{
-    AdminRequest, AdminVerb, Caller, Claim, Input, Lease, LeaseId, LeaseRequest, MachineName, MachineVerb, Millis,
-    Outcome, ResourceId, Revision, Scope, Selector, Texts,
+    Caller, Claim, Input, Lease, LeaseId, LeaseRequest, Millis, Outcome, ResourceId, Revision, Scope, Selector, Texts,
 };
 
 pub(super) const MAX_HOLDER: usize = 1024;
@@ -353,235 +361,11 @@ fn limit(p: &mut Problems, field: &str, asked: i32) -> usize {
     }
 }
 
-/// Need of a reason for a command.
-#[derive(Clone, Copy, PartialEq, Eq)]
-enum Why {
-    Required,
-    Optional,
-}
-
-/// An operator's command on one resource.
-pub(crate) trait OnResource {
-    /// Whether the command needs a reason.
-    const NEEDS_REASON: bool = false;
-    /// Id of the resource.
-    fn resource_id(&self) -> &str;
-    /// Name of the machine, in place of a resource.
-    fn machine(&self) -> &str;
-    /// Reason of the operator.
-    fn reason(&self) -> &str;
-}
-
-/// An operator's command on one resource or on a whole pool.
-pub(crate) trait OnResourceOrPool: OnResource {
-    /// Name of the pool, in place of a resource.
-    fn pool(&self) -> &str;
-}
-
-macro_rules! on_resource {
-    ($($request:ident $needs_reason:literal),* $(,)?) => {
-        $(impl OnResource for pb::$request {
-            const NEEDS_REASON: bool = $needs_reason;
-            fn resource_id(&self) -> &str {
-                &self.resource_id
-            }
-            fn machine(&self) -> &str {
-                &self.machine
-            }
-            fn reason(&self) -> &str {
-                &self.reason
-            }
-        })*
-    };
-}
-
-on_resource! {
-    CordonRequest false,
-    UncordonRequest false,
-    UndrainRequest false,
-    CheckRequest false,
-    TaintRequest false,
-    QuarantineRequest true,
-    RecoverRequest false,
-    RecycleRequest false,
-    ForceDestroyRequest true,
-}
-
-impl OnResourceOrPool for pb::CordonRequest {
-    fn pool(&self) -> &str {
-        &self.pool
-    }
-}
-
-impl OnResourceOrPool for pb::UncordonRequest {
-    fn pool(&self) -> &str {
-        &self.pool
-    }
-}
-
-/// A command on one resource, or on one machine.
-pub(crate) fn on_resource<R: OnResource>(
-    request: &R,
-    caller: Caller,
-    verb: MachineVerb,
-) -> Result<(Target, Input), RpcError> {
-    let mut p = Problems::default();
-    let target = resource_or_machine(&mut p, request.resource_id(), request.machine());
-    let why = if R::NEEDS_REASON { Why::Required } else { Why::Optional };
-    let reason = reason(&mut p, request.reason(), why);
-    let place = p.found(target)?;
-    let verb = place.verb(verb);
-    Ok((place.into(), Input::Admin(AdminRequest { caller, reason, verb })))
-}
-
-/// A command on one resource, on one machine, or on a whole pool.
-pub(crate) fn on_resource_or_pool<R: OnResourceOrPool>(
-    request: &R,
-    caller: Caller,
-    verb: MachineVerb,
-    pool_verb: fn(Arc<str>) -> AdminVerb,
-) -> Result<(Target, Input), RpcError> {
-    if request.pool().is_empty() {
-        return on_resource(request, caller, verb);
-    }
-    let mut p = Problems::default();
-    for (field, value) in [("resource_id", request.resource_id()), ("machine", request.machine())] {
-        if !value.is_empty() {
-            p.add("pool", format!("excludes {field}; name one of them"));
-        }
-    }
-    let name = p.text("pool", request.pool(), MAX_VALUE, Lines::One);
-    let reason = reason(&mut p, request.reason(), Why::Optional);
-    let verb = pool_verb(name.clone());
-    p.finish((Target::Pool(name), Input::Admin(AdminRequest { caller, reason, verb })))
-}
-
-/// Target of an operator's command.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub(crate) enum Target {
-    Resource(ResourceId),
-    Machine(MachineName),
-    /// Resource that this lease is on.
-    OfLease(LeaseId),
-    Pool(Arc<str>),
-}
-
-/// A resource or a machine.
-enum Place {
-    Resource(ResourceId),
-    Machine(MachineName),
-}
-
-impl Place {
-    fn verb(&self, verb: MachineVerb) -> AdminVerb {
-        match self {
-            Place::Resource(id) => AdminVerb::on(*id, verb),
-            Place::Machine(name) => AdminVerb::OnMachine(name.clone(), verb),
-        }
-    }
-}
-
-impl From<Place> for Target {
-    fn from(place: Place) -> Self {
-        match place {
-            Place::Resource(id) => Target::Resource(id),
-            Place::Machine(name) => Target::Machine(name),
-        }
-    }
-}
-
-fn resource_or_machine(p: &mut Problems, resource: &str, machine: &str) -> Option<Place> {
-    match (resource.is_empty(), machine.is_empty()) {
-        (true, true) => {
-            p.add("resource_id", "is required, or a machine");
-            None
-        }
-        (false, false) => {
-            p.add("machine", "excludes resource_id; name one of them");
-            None
-        }
-        (false, true) => p.id("resource_id", resource).map(Place::Resource),
-        (true, false) => self::machine(p, machine).map(Place::Machine),
-    }
-}
-
-fn machine(p: &mut Problems, text: &str) -> Option<MachineName> {
-    let text = p.text("machine", text, MAX_VALUE, Lines::One);
-    let name = MachineName::parse(&text);
-    if name.is_none() {
-        p.add("machine", format!("{} is no machine: write POOL/ITEM, or the item alone", quoted(&text)));
-    }
-    name
-}
-
 /// The resource, or the machine for which it stands.
 pub(crate) fn get_resource(request: &pb::GetResourceRequest) -> Result<Target, RpcError> {
     let mut p = Problems::default();
     let target = resource_or_machine(&mut p, &request.resource_id, &request.machine);
     p.found(target).map(Target::from)
-}
-
-/// A drain.
-pub(crate) fn drain(request: &pb::DrainRequest, caller: Caller) -> Result<(Target, Input), RpcError> {
-    let mut p = Problems::default();
-    let target = resource_or_machine(&mut p, &request.resource_id, &request.machine);
-    let reason = reason(&mut p, &request.reason, Why::Optional);
-    let deadline = p.span("deadline", request.deadline.as_ref(), &Span::FROM_NOW);
-    let place = p.found(target)?;
-    let verb = place.verb(MachineVerb::Drain(deadline));
-    Ok((place.into(), Input::Admin(AdminRequest { caller, reason, verb })))
-}
-
-/// A hold of a resource, of a machine, or of the resource that a lease is on.
-pub(crate) fn hold(request: &pb::HoldRequest, caller: Caller) -> Result<(Target, Input), RpcError> {
-    let mut p = Problems::default();
-    let of_lease = !request.lease_id.is_empty();
-    let (about, place) = if request.machine.is_empty() {
-        (one_of(&mut p, &request.lease_id, &request.resource_id), None)
-    } else {
-        if of_lease {
-            p.add("machine", "excludes lease_id; name one of them");
-        }
-        (None, resource_or_machine(&mut p, &request.resource_id, &request.machine))
-    };
-    let reason = reason(&mut p, &request.reason, Why::Optional);
-    if request.hold.is_none() {
-        p.add("hold", "is required: the time to keep the resource");
-    }
-    let span = p.span("hold", request.hold.as_ref(), &Span::LONG).unwrap_or(Millis::ZERO);
-    let found = match (about, place) {
-        (Some(About::Lease(id)), _) => Some((Target::OfLease(id), AdminVerb::HoldLease(id, span))),
-        (Some(About::Resource(id)), _) => Some((Target::Resource(id), AdminVerb::Hold(id, span))),
-        (None, Some(place)) => {
-            let verb = place.verb(MachineVerb::Hold(span));
-            Some((place.into(), verb))
-        }
-        (None, None) => None,
-    };
-    let (target, verb) = p.found(found)?;
-    Ok((target, Input::Admin(AdminRequest { caller, reason, verb })))
-}
-
-/// A lease or a resource.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum About {
-    Lease(LeaseId),
-    Resource(ResourceId),
-}
-
-fn one_of(p: &mut Problems, lease: &str, resource: &str) -> Option<About> {
-    match (lease.is_empty(), resource.is_empty()) {
-        (true, true) => {
-            p.add("resource_id", "is required, or a lease_id");
-            None
-        }
-        (false, false) => {
-            p.add("lease_id", "excludes resource_id; name one of them");
-            None
-        }
-        (false, true) => p.id("lease_id", lease).map(About::Lease),
-        (true, false) => p.id("resource_id", resource).map(About::Resource),
-    }
 }
 
 /// A story and its maximum number of entries.
@@ -590,28 +374,6 @@ pub(crate) fn timeline(request: &pb::TimelineRequest) -> Result<(About, usize), 
     let about = one_of(&mut p, &request.lease_id, &request.resource_id);
     let limit = limit(&mut p, "limit", request.limit);
     Ok((p.found(about)?, limit))
-}
-
-/// The end of a lease by an operator.
-pub(crate) fn break_lease(request: &pb::BreakRequest, caller: Caller) -> Result<(LeaseId, Input), RpcError> {
-    let mut p = Problems::default();
-    let id = p.id("lease_id", &request.lease_id);
-    let reason = reason(&mut p, &request.reason, Why::Required);
-    let id = p.found(id)?;
-    Ok((id, Input::Admin(AdminRequest { caller, reason, verb: AdminVerb::Break(id) })))
-}
-
-fn reason(p: &mut Problems, text: &str, why: Why) -> Arc<str> {
-    match why {
-        Why::Required => p.required_text(
-            "reason",
-            text,
-            MAX_TEXT,
-            Lines::Many,
-            "it takes a resource or a lease from its holder, who gets the reason",
-        ),
-        Why::Optional => p.text("reason", text, MAX_TEXT, Lines::Many),
-    }
 }
 
 /// A page of the audit trail.

@@ -5,13 +5,13 @@ pub(crate) mod session;
 mod to_proto;
 
 pub(crate) use from_proto::{
-    About, Listing, MAX_CLAIMS, MAX_COUNT, MAX_PAGE, OnResource, OnResourceOrPool, QueueListing, Renewal,
+    About, Command, Listing, MAX_CLAIMS, MAX_COUNT, MAX_PAGE, OnResource, OnResourceOrPool, QueueListing, Renewal,
     ResourceListing, Target, Watching, break_lease, drain, events, get_resource, hold, id, lease, list, list_queue,
     list_resources, on_resource, on_resource_or_pool, release, renew, report, timeline, watch,
 };
 pub(crate) use session::Opening;
 pub(crate) use to_proto::{
-    bookmark, credentials, entry, event, explanation, item as tell_item, lease as tell_lease, lease_state,
+    bookmark, credentials, entry, event, explanation, impact, item as tell_item, lease as tell_lease, lease_state,
     likely_start, pool as tell_pool, queue_class, queued_request, resource as tell_resource, resource_state,
     tenant as tell_tenant,
 };

@@ -5,10 +5,10 @@ use crate::store::StoredEvent;
 use std::collections::HashMap;
 use std::sync::Arc;
 use wharfinger_core::{
-    BrakeView, CauseChain, Cordon, Ended, Explanation, FailReason, Fault, Finding, Hold, ItemView, Lease, LeaseState,
-    LikelyStart, Losses, Millis, NoStart, Order, Outcome, PoolCounters, PoolView, Provenance, QueueClass, QueueRow,
-    Reading, ResourceState, Revision, Scope, SeenResource, Selector, Subject, TenantView, Texts, Timestamp,
-    WorkFailure,
+    BrakeView, CauseChain, Cordon, Ended, Explanation, FailReason, Fault, Finding, Hold, Impact, ItemView, Lease,
+    LeaseState, LikelyStart, Losses, Millis, NoStart, Order, Outcome, PoolCounters, PoolView, Provenance, QueueClass,
+    QueueRow, Reading, ResourceState, Revision, Scope, SeenResource, Selector, Subject, TenantView, Texts, Timestamp,
+    View, WorkFailure,
 };
 
 /// A tenant.
@@ -24,6 +24,29 @@ pub(crate) fn tenant(tenant: &TenantView) -> pb::Tenant {
         waiting: int(tenant.waiting),
         max_queue: tenant.limits.max_queue.map(i64::from),
         oldest_wait: tenant.oldest_wait.map(span),
+    }
+}
+
+/// Maximum number of ids of a kind in an impact.
+const MAX_IDS: usize = 64;
+
+/// The impact of a command, with the ids of the leases in view.
+pub(crate) fn impact(impact: &Impact, view: View<'_>) -> pb::Impact {
+    let Impact { broken, put_back, copies } = impact;
+    let count = |number: usize| i32::try_from(number).unwrap_or(i32::MAX);
+    let in_view = broken.iter().filter(|id| view.lease(**id).is_some());
+    pb::Impact {
+        broken_lease_ids: in_view.take(MAX_IDS).map(ToString::to_string).collect(),
+        broken_count: count(broken.len()),
+        put_back_count: count(put_back.len()),
+        copy_ids: copies
+            .iter()
+            .filter(|id| view.resource(**id).is_some())
+            .take(MAX_IDS)
+            .map(ToString::to_string)
+            .collect(),
+        copy_count: count(copies.len()),
+        revision: view.revision().0,
     }
 }
 

@@ -88,6 +88,25 @@ async fn a_change_is_made_by_the_leader_and_read_here() {
 }
 
 #[tokio::test]
+async fn a_command_that_is_only_to_be_validated_stays_here() {
+    let mut pair = pair(RpcLimits::default()).await;
+    let lease = pair.api.lease(waiting("a", 30)).await.unwrap().into_inner().lease.unwrap();
+    let revision = || *pair.leader.handle.hub().revision().borrow();
+    let before = revision();
+    // A leader of a release that does not know the field would carry it out.
+    pair.leader.server.shutdown.cancel();
+    let mut admin = AdminServiceClient::connect(format!("http://{}", pair.server.address)).await.unwrap();
+    let only = pb::RecycleRequest {
+        resource_id: lease.resource_id.clone(),
+        validate_only: true,
+        ..pb::RecycleRequest::default()
+    };
+    let impact = admin.recycle(only).await.unwrap().into_inner().impact.unwrap();
+    assert_eq!((impact.broken_lease_ids, impact.broken_count), (vec![lease.id], 1));
+    assert_eq!(revision(), before, "nothing was changed");
+}
+
+#[tokio::test]
 async fn one_hop_and_no_further_and_none_if_it_is_switched_off() {
     let mut pair = pair(RpcLimits::default()).await;
     let mut marked = tonic::Request::new(wanted("a"));

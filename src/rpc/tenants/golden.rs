@@ -231,7 +231,9 @@ pub(super) async fn call(
         "AdminService/ForceDestroy" => {
             done!(admin.force_destroy(pb::ForceDestroyRequest { resource_id, reason, ..Default::default() }))
         }
-        "AdminService/Break" => done!(admin.r#break(pb::BreakRequest { lease_id, reason })),
+        "AdminService/Break" => {
+            done!(admin.r#break(pb::BreakRequest { lease_id, reason, ..pb::BreakRequest::default() }))
+        }
         "AdminService/Weather" => done!(admin.weather(pb::WeatherRequest {})),
         "TrustService/WhoAmI" => done!(trust.who_am_i(pb::WhoAmIRequest {})),
         "TrustService/CanI" => done!(trust.can_i(pb::CanIRequest { verb: "get".into(), pool: String::new() })),

@@ -248,7 +248,8 @@ async fn an_operator_of_some_pools_acts_in_those_alone() {
     assert_eq!(cordon(reads_all, "mac").await, "PermissionDenied NOT_ALLOWED");
     assert_eq!(cordon(linux, "linux-2").await, "OK");
     let end = async |who: &Bearer, lease: &pb::Lease| {
-        let request = pb::BreakRequest { lease_id: lease.id.clone(), reason: "x".into() };
+        let request =
+            pb::BreakRequest { lease_id: lease.id.clone(), reason: "x".into(), ..pb::BreakRequest::default() };
         outcome(world.leader.admin.clone().r#break(who.call(request)).await)
     };
     assert_eq!(end(linux, &mac).await, "NotFound UNKNOWN_LEASE");

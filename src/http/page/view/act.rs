@@ -7,21 +7,41 @@ use crate::http::page::verb::{Act, Target, word};
 use crate::pb;
 use maud::{Markup, html};
 
+/// Maximum number of leases of a preview of several targets.
+const LISTED: usize = 100;
+
 /// The leases and copies that a verb would end.
 #[derive(Clone, Debug, Default)]
 pub(crate) struct Preview {
-    /// The leases of people, also those on copies.
+    /// The leases of people that the reader may see, also those on copies and those of their groups.
     pub(crate) leases: Vec<pb::Lease>,
-    /// The copies that lie on it.
-    pub(crate) copies: Vec<String>,
-    /// Number of leases that were not looked up.
+    /// Number of further leases.
     pub(crate) unseen: usize,
+    /// Number of leases in preparation that go back to their places in the queue.
+    pub(crate) put_back: usize,
+    /// Number of copies that go with their host.
+    pub(crate) copies: usize,
+    /// The revision of the state that it shows.
+    pub(crate) revision: u64,
 }
 
 impl Preview {
     /// Number of leases that would end.
     pub(crate) fn count(&self) -> usize {
         self.leases.len() + self.unseen
+    }
+
+    /// Adds what the verb ends at another target. A lease of both counts once.
+    pub(crate) fn add(&mut self, other: Self) {
+        self.unseen += other.unseen;
+        self.put_back += other.put_back;
+        self.copies += other.copies;
+        for lease in other.leases {
+            if self.leases.iter().any(|known| known.id == lease.id) {
+                continue;
+            }
+            if self.leases.len() < LISTED { self.leases.push(lease) } else { self.unseen += 1 }
+        }
     }
 }
 
@@ -33,7 +53,7 @@ pub(crate) struct ActForm<'f> {
     pub(crate) preview: &'f Preview,
     /// The text that has to be written before something is destroyed. Empty: none.
     pub(crate) confirm: &'f str,
-    /// The digest of what the preview shows.
+    /// The revision of the state that the preview shows.
     pub(crate) seen: &'f str,
     /// A number of the form, so that it counts once.
     pub(crate) once: &'f str,
@@ -98,7 +118,8 @@ pub(super) fn broken(act: &Act, preview: &Preview) -> Markup {
             h2 #breaks {
                 @if act.verb == Verb::Drain { "With a deadline it would break " } @else if act.verb == Verb::Release { "It would end " } @else { "It would break " }
                 (counted(preview.count(), "lease", "leases")) " of " (counted(holders.len(), "holder", "holders"))
-                @if !preview.copies.is_empty() { "; " (counted(preview.copies.len(), "copy goes", "copies go")) " with it" }
+                @if preview.copies > 0 { "; " (counted(preview.copies, "copy goes", "copies go")) " with it" }
+                @if preview.put_back > 0 { "; " (counted(preview.put_back, "lease in preparation goes", "leases in preparation go")) " back to the queue" }
             }
             @if !preview.leases.is_empty() {
                 table {

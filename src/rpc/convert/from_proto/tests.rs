@@ -1,4 +1,5 @@
 use super::*;
+use wharfinger_core::{AdminRequest, AdminVerb, MachineName, MachineVerb};
 
 fn who() -> Caller {
     Caller::sole_tenant("local")
@@ -193,14 +194,16 @@ fn a_cordon_takes_a_resource_or_a_pool_and_what_takes_from_a_holder_needs_a_reas
     let both = pb::CordonRequest { pool: "linux".into(), ..one.clone() };
     let cordon = |request: &_| on_resource_or_pool(request, who(), MachineVerb::Cordon, AdminVerb::CordonPool);
 
-    assert_eq!(cordon(&pool).unwrap().0, Target::Pool("linux".into()));
-    assert_eq!(cordon(&one).unwrap().0, Target::Resource(id.parse().unwrap()));
+    assert_eq!(cordon(&pool).unwrap().target, Target::Pool("linux".into()));
+    assert_eq!(cordon(&one).unwrap().target, Target::Resource(id.parse().unwrap()));
     assert_eq!(problems(cordon(&both)), ["pool: excludes resource_id; name one of them"]);
+    let seen = pb::CordonRequest { if_revision: 7, ..pool.clone() };
+    assert_eq!(problems(cordon(&seen)), ["if_revision: excludes pool: a command on a pool ends no lease"]);
     assert_eq!(problems(cordon(&pb::CordonRequest::default())), ["resource_id: is required, or a machine"]);
     let machine = |machine: &str| pb::CordonRequest { machine: machine.into(), ..pb::CordonRequest::default() };
     let name = |pool: Option<&str>| Target::Machine(MachineName { pool: pool.map(Arc::from), item: "b-1".into() });
-    assert_eq!(cordon(&machine("linux/b-1")).unwrap().0, name(Some("linux")));
-    assert_eq!(cordon(&machine("b-1")).unwrap().0, name(None));
+    assert_eq!(cordon(&machine("linux/b-1")).unwrap().target, name(Some("linux")));
+    assert_eq!(cordon(&machine("b-1")).unwrap().target, name(None));
     for wrong in ["/b-1", "linux/", "a/b/c"] {
         let told = problems(cordon(&machine(wrong)));
         assert_eq!(told, [format!("machine: {wrong:?} is no machine: write POOL/ITEM, or the item alone")]);
@@ -208,14 +211,20 @@ fn a_cordon_takes_a_resource_or_a_pool_and_what_takes_from_a_holder_needs_a_reas
     let both = pb::CordonRequest { resource_id: id.clone(), ..machine("b-1") };
     assert_eq!(problems(cordon(&both)), ["machine: excludes resource_id; name one of them"]);
     let check = pb::CheckRequest { resource_id: id.clone(), ..pb::CheckRequest::default() };
-    assert_eq!(on_resource(&check, who(), MachineVerb::Check).unwrap().0, Target::Resource(id.parse().unwrap()));
+    assert_eq!(on_resource(&check, who(), MachineVerb::Check).unwrap().target, Target::Resource(id.parse().unwrap()));
 
     let reason = "reason: is required: it takes a resource or a lease from its holder, who gets the reason";
     let quarantine = pb::QuarantineRequest { resource_id: id.clone(), ..pb::QuarantineRequest::default() };
     assert_eq!(problems(on_resource(&quarantine, who(), MachineVerb::Quarantine)), [reason]);
+    let only = pb::QuarantineRequest { validate_only: true, if_revision: 7, ..quarantine };
+    let command = on_resource(&only, who(), MachineVerb::Quarantine).unwrap();
+    assert_eq!((command.validate_only, command.request.if_revision), (true, Some(Revision(7))));
     let destroy = pb::ForceDestroyRequest { resource_id: id, ..pb::ForceDestroyRequest::default() };
     assert_eq!(problems(on_resource(&destroy, who(), MachineVerb::ForceDestroy)), [reason]);
-    let told = problems(break_lease(&pb::BreakRequest { lease_id: "x".into(), reason: " ".into() }, who()));
+    let told = problems(break_lease(
+        &pb::BreakRequest { lease_id: "x".into(), reason: " ".into(), ..pb::BreakRequest::default() },
+        who(),
+    ));
     assert!(told[0].starts_with("lease_id: \"x\" is not a lease id") && told[1] == reason, "{told:?}");
 }
 
@@ -238,12 +247,12 @@ fn a_hold_and_a_timeline_are_of_a_lease_or_of_a_resource() {
         ("lse_01JDEFG7T1000000000000002A".to_owned(), "res_01JDEFG7T1000000000000002A".to_owned());
     let of_resource =
         pb::HoldRequest { resource_id: resource_id.clone(), hold: seconds(7200), ..pb::HoldRequest::default() };
-    let (target, input) = hold(&of_resource, who()).unwrap();
+    let Command { target, request, .. } = hold(&of_resource, who()).unwrap();
     assert_eq!(target, Target::Resource(resource_id.parse().unwrap()));
-    let Input::Admin(AdminRequest { verb: AdminVerb::Hold(_, span), .. }) = input else { panic!("{input:?}") };
+    let AdminRequest { verb: AdminVerb::Hold(_, span), .. } = request else { panic!("{request:?}") };
     assert_eq!(span, Millis::secs(7200));
     let of_lease = pb::HoldRequest { lease_id: lease_id.clone(), resource_id: String::new(), ..of_resource.clone() };
-    assert_eq!(hold(&of_lease, who()).unwrap().0, Target::OfLease(lease_id.parse().unwrap()));
+    assert_eq!(hold(&of_lease, who()).unwrap().target, Target::OfLease(lease_id.parse().unwrap()));
     let both = pb::HoldRequest { resource_id: resource_id.clone(), hold: None, ..of_lease };
     let reason = pb::HoldRequest { reason: "r".repeat(4097), hold: seconds(-1), ..of_resource };
     assert_eq!(
