@@ -1,6 +1,6 @@
 //! The simulator: the server's own core and commit loop. A seed decides all events.
 //!
-//! `SIM_SEED=7 cargo test --test sim` replays one seed and prints its trace. `SIM_SEEDS=2000` sets the number of seeds.
+//! `SIM_SEED=7 cargo test --workspace --test sim` replays one seed and prints its trace. `SIM_SEEDS=2000` sets the number of seeds.
 
 mod adapters;
 mod agent;
@@ -205,7 +205,7 @@ fn all_hold(world: Worlds, filter: &str, usual: u64) -> (Counts, Option<Counts>)
     let (all, of_first) = all.into_inner().expect("nobody panics with it");
     println!("{seeds} seeds, {} turns {all:?}", turns.into_inner());
     for (seed, why) in &failed {
-        println!("seed {seed}: {why}\n  replay: SIM_SEED={seed} cargo test --test sim -- --nocapture {filter}");
+        println!("seed {seed}: {why}\n  replay: SIM_SEED={seed} cargo test --workspace --test sim -- --nocapture {filter}");
     }
     assert!(failed.is_empty(), "{} of {seeds} seeds failed", failed.len());
     (all, (first == 1 && seeds >= FIRST).then_some(of_first))
