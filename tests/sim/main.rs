@@ -205,7 +205,9 @@ fn all_hold(world: Worlds, filter: &str, usual: u64) -> (Counts, Option<Counts>)
     let (all, of_first) = all.into_inner().expect("nobody panics with it");
     println!("{seeds} seeds, {} turns {all:?}", turns.into_inner());
     for (seed, why) in &failed {
-        println!("seed {seed}: {why}\n  replay: SIM_SEED={seed} cargo test --workspace --test sim -- --nocapture {filter}");
+        println!(
+            "seed {seed}: {why}\n  replay: SIM_SEED={seed} cargo test --workspace --test sim -- --nocapture {filter}"
+        );
     }
     assert!(failed.is_empty(), "{} of {seeds} seeds failed", failed.len());
     (all, (first == 1 && seeds >= FIRST).then_some(of_first))

@@ -41,7 +41,7 @@ pub(super) struct Place {
 impl Core {
     pub(crate) fn on_admin(&mut self, request: AdminRequest) -> Result<Reply, Rejection> {
         let object = self.object(&request)?;
-        self.must_be_as_seen(&object, request.if_revision)?;
+        self.must_be_as_seen(&object, &request)?;
         let AdminRequest { caller, reason, .. } = request;
         let said = Said { principal: caller.principal, reason };
         match &object {

@@ -3,9 +3,10 @@
 use super::admin::Object;
 use super::reject;
 use crate::Core;
-use crate::{AdminRequest, LeaseId, LeaseState, MachineVerb, Rejection, RejectionKind, Reply, ResourceId, Revision};
+use crate::{AdminRequest, LeaseId, LeaseState, MachineVerb, Rejection, RejectionKind, Reply, ResourceId};
 use alloc::collections::BTreeSet;
 use alloc::format;
+use alloc::string::String;
 
 /// The leases and working copies that a verb ends at once. Of a drain with a deadline: those that it ends if they are
 /// there at the deadline as they are now.
@@ -26,13 +27,13 @@ impl Core {
     /// Those with which the request would be refused.
     pub(crate) fn would(&self, request: &AdminRequest) -> Result<(Impact, Reply), Rejection> {
         let object = self.object(request)?;
-        self.must_be_as_seen(&object, request.if_revision)?;
+        self.must_be_as_seen(&object, request)?;
         Ok((self.impact(&object), self.reply(object)?))
     }
 
-    /// Refuses a verb on an object that got a lease after this revision.
-    pub(super) fn must_be_as_seen(&self, object: &Object, seen: Option<Revision>) -> Result<(), Rejection> {
-        let Some(seen) = seen else { return Ok(()) };
+    /// Refuses a verb on an object that got a lease since the operator looked. The refusal names no lease out of view.
+    pub(super) fn must_be_as_seen(&self, object: &Object, request: &AdminRequest) -> Result<(), Rejection> {
+        let Some(seen) = request.if_revision else { return Ok(()) };
         let mut leases = self.impact(object).broken;
         if let Object::Place(place, _) = object {
             let mut all = Impact::default();
@@ -41,16 +42,22 @@ impl Core {
             }
             leases.extend(all.broken.into_iter().chain(all.put_back));
         }
-        let came = |id: &&LeaseId| {
-            self.lease(**id).and_then(|lease| lease.assignment()).is_some_and(|assignment| assignment.token > seen.0)
-        };
-        let Some(first) = leases.iter().find(came) else { return Ok(()) };
-        let others = match leases.iter().filter(came).count() - 1 {
-            0 => alloc::string::String::new(),
-            more => format!(" and {more} more"),
+        let came = leases.iter().filter_map(|id| self.lease(*id));
+        let came = came.filter(|lease| lease.assignment().is_some_and(|on| on.token > seen.0));
+        let (mut count, mut in_view) = (0_usize, None);
+        for lease in came {
+            count += 1;
+            in_view = in_view.or_else(|| request.caller.sees.sees(lease).then_some(lease.id));
+        }
+        let whose = match (count, in_view) {
+            (0, _) => return Ok(()),
+            (1, Some(id)) => format!("{id}"),
+            (1, None) => String::from("a lease"),
+            (_, Some(id)) => format!("{id} and {} more", count - 1),
+            (_, None) => format!("{count} leases"),
         };
         let message = format!(
-            "{first}{others} got a slot after revision {}: look again, and give the revision of the answer that shows it",
+            "{whose} got a slot after revision {}: look again, and give the revision of the answer that shows it",
             seen.0
         );
         Err(reject(RejectionKind::Precondition, "CHANGED_SINCE", "if_revision", message))

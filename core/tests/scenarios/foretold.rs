@@ -2,8 +2,8 @@
 
 use crate::world::{World, asked, copies, inventory, lease_on_copy, want, want_by};
 use wharfinger_core::{
-    AdminVerb, Claim, Impact, LeaseId, LeaseRequest, Millis, PoolConfig, Rejection, Reply, Revision, Scope, Selector,
-    Traits,
+    AdminVerb, Caller, Claim, Impact, LeaseId, LeaseRequest, Millis, PoolConfig, Rejection, Reply, Revision, Scope,
+    Selector, Traits,
 };
 
 fn would(w: &World, verb: AdminVerb) -> Impact {
@@ -133,4 +133,21 @@ fn a_break_is_refused_if_the_lease_began_since() {
     let seen = w.core.revision().0;
     refused(&mut w, &AdminVerb::Break(lease), seen).unwrap();
     assert_eq!(w.state(lease), "BROKEN");
+}
+
+#[test]
+fn the_refusal_names_no_lease_out_of_view() {
+    let mut w = World::new(vec![PoolConfig { slots: 2, ..inventory("hosts", &["h1"]) }]);
+    let first = w.lease("hosts");
+    w.all_works();
+    let host = w.on(first);
+    let seen = w.core.revision();
+    let second = w.lease("hosts");
+    w.all_works();
+    let mut request = asked(AdminVerb::Recycle(host), Some(seen));
+    request.caller = Caller { sees: Scope::Tenant("others".into()), ..request.caller };
+    let refused = w.step(wharfinger_core::Input::Admin(request)).unwrap_err();
+    assert_eq!(refused.reason, "CHANGED_SINCE");
+    assert!(refused.message.starts_with("a lease got a slot"), "{}", refused.message);
+    assert!(!refused.message.contains(&second.to_string()), "{}", refused.message);
 }
