@@ -162,8 +162,18 @@ impl World {
             let Some((at, _, rise, ..)) = best else { return granted };
             let asked = waiting[at].clone();
             let taken = self.holds(asked.tenant) + extra.get(&asked.tenant).copied().unwrap_or(0);
-            if self.tenant(asked.tenant).max_slots.is_some_and(|most| taken + asked.size > u64::from(most)) {
-                full.insert(asked.tenant);
+            if let Some(most) = self.tenant(asked.tenant).max_slots.map(u64::from)
+                && taken + asked.size > most
+            {
+                // One that is larger than a lowered quota keeps no other one waiting. With it go all that want the same.
+                if asked.size > most && taken < most {
+                    let same = |other: &Asked| {
+                        (other.tenant, other.priority, other.size) == (asked.tenant, asked.priority, asked.size)
+                    };
+                    waiting.retain(|other| !same(other));
+                } else {
+                    full.insert(asked.tenant);
+                }
                 continue;
             }
             if asked.size > free {

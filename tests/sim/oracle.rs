@@ -152,9 +152,7 @@ impl Oracle {
             self.is_fit_for_use(row, stood.get(&row.id), facts)?;
         }
         self.ends_few_by_silence(batch, &stood, facts)?;
-        if facts.one_by_one {
-            self.rests.stored(batch, &stood)?;
-        }
+        self.rests.stored(batch, &stood, facts.one_by_one)?;
         for id in &batch.forgotten_leases {
             let Some(row) = self.leases.remove(id) else { continue };
             if !row.ended() {

@@ -44,8 +44,14 @@ fn rest(count: u32) -> Millis {
 }
 
 impl Rests {
-    /// 23: no machine is made again before its rest is over. A batch of one input.
-    pub(crate) fn stored(&mut self, batch: &Batch, stood: &BTreeMap<ResourceId, Arc<Resource>>) -> Result<(), String> {
+    /// 23: no machine is made again before its rest is over. `single`: the batch is of one input. In a batch of several inputs the
+    /// order of a loss and of an operator's word that forgives is not known: the smaller count is taken, and nothing is judged.
+    pub(crate) fn stored(
+        &mut self,
+        batch: &Batch,
+        stood: &BTreeMap<ResourceId, Arc<Resource>>,
+        single: bool,
+    ) -> Result<(), String> {
         let out = |rests: &Self, key: &MachineKey| rests.machines.get(key).is_some_and(|machine| machine.out());
         for row in batch.resources.iter().filter(|row| row.parent.is_none()) {
             let Some(item) = &row.item else { continue };
@@ -59,10 +65,15 @@ impl Rests {
             }
         }
         for machine in &batch.machines {
-            if machine.losses.is_none() {
-                self.losses.remove(&machine.key);
+            match (&machine.losses, self.losses.get_mut(&machine.key)) {
+                (None, _) => drop(self.losses.remove(&machine.key)),
+                (Some(losses), Some((count, _))) if !single => *count = losses.count.min(*count),
+                (Some(_), _) => {}
             }
             self.machines.insert(machine.key.clone(), machine.clone());
+        }
+        if !single {
+            return Ok(());
         }
         for row in batch.resources.iter().filter(|row| row.parent.is_none() && !stood.contains_key(&row.id)) {
             let Some(item) = &row.item else { continue };

@@ -152,6 +152,8 @@ pub(crate) struct Moment<'l, 'a> {
     choosy: BTreeSet<Class>,
     /// The earliest and the latest turn of each request in line.
     turns: BTreeMap<Place, (Turn, Turn)>,
+    /// Slots that the pools can have as they are switched now.
+    possible: Vec<Slot<'a>>,
 }
 
 impl<'l, 'a> Moment<'l, 'a> {
@@ -169,7 +171,8 @@ impl<'l, 'a> Moment<'l, 'a> {
         let free = free.iter().chain(slots).copied().collect();
         let choosy = line.iter().filter(|waiter| look.is_choosy(waiter)).map(|waiter| look.class(waiter)).collect();
         let before = grants[..n].iter().map(|grant| &grant.request).collect();
-        let mut moment = Self { look, terms, line, before, later, free, choosy, turns: BTreeMap::new() };
+        let possible = if terms.tenants.is_empty() { Vec::new() } else { look.possible(true) };
+        let mut moment = Self { look, terms, line, before, later, free, choosy, turns: BTreeMap::new(), possible };
         moment.turns = moment.line.iter().map(|waiter| (waiter.place, moment.bounds(waiter))).collect();
         moment
     }
@@ -302,9 +305,14 @@ impl<'l, 'a> Moment<'l, 'a> {
     pub(crate) fn is_within_quota(&self, of: &Waiter<'_>) -> bool {
         let Some(tenant) = party(&of.leases) else { return true };
         let Some(most) = self.terms.most(&tenant) else { return true };
-        let own = self.line.iter().filter(|waiter| party(&waiter.leases).as_ref() == Some(&tenant));
+        // One that can never be granted as the pools and quotas are now is passed over, and those behind it are not.
+        let may_be_next = |waiter: &&&Waiter<'_>| {
+            waiter.leases.len() as u64 <= most && self.look.all_fit(&waiter.leases, &self.possible)
+        };
+        let of_tenant = |waiter: &&&Waiter<'_>| party(&waiter.leases).as_ref() == Some(&tenant);
+        let own = self.line.iter().filter(of_tenant).filter(may_be_next);
         // Any of them may be the one after which the tenant is passed over.
-        let largest = own.map(|waiter| waiter.leases.len()).max().unwrap_or(0) as u64;
+        let largest = own.map(|waiter| waiter.leases.len()).max().unwrap_or(0).max(of.leases.len()) as u64;
         let counts = |waiter: &&Waiter<'_>| party(&waiter.leases).is_none_or(|other| other == tenant);
         let others = self.line.iter().copied().filter(|waiter| waiter.place != of.place);
         let ahead: Vec<&Waiter<'_>> = others.filter(counts).collect();

@@ -5,7 +5,7 @@ use crate::lifecycle::Consequence;
 use crate::policy::autoscale::Demand;
 use crate::policy::deadlock::Partial;
 use crate::policy::fair::{Line, Next};
-use crate::policy::scheduler::{Look, Round, Seat, kept};
+use crate::policy::scheduler::{Look, Round, Seat};
 use crate::state::outbox::SELF;
 use crate::state::queue::{Party, Stand};
 use crate::state::reach::{Competing, ReachId};
@@ -39,7 +39,7 @@ impl Core {
                         break;
                     }
                 }
-                Look::Short(has) => line.short(self, &next, kept(&has), round.looks_behind(next.at.class)),
+                Look::Short(short) => line.short(self, &next, short.kept, round.looks_behind(next.at.class)),
             }
         }
         if self.any_free(&pools) {

@@ -95,8 +95,10 @@ impl Core {
             if rest == 0 || looked.is_some_and(|looked| looked.unmet) {
                 continue;
             }
-            // The first of a class of single leases found nothing: nor do the others.
-            let nothing_free = key.len() == 1 && looked.is_some_and(|looked| !looked.own_wish);
+            // The first of a class of single leases found nothing: nor do the others. Slots that are kept for others may become free for
+            // them, if those others can have slots that are being made.
+            let found_none = key.len() == 1 && looked.is_some_and(|looked| !looked.own_wish);
+            let nothing_free = found_none && round.matching.is_empty();
             let mut units: BTreeMap<&Want, u32> = BTreeMap::new();
             for want in key.iter() {
                 let units = units.entry(want).or_default();
@@ -109,19 +111,20 @@ impl Core {
         }
     }
 
-    /// Free seats that are kept for no request, at most one for each of these leases.
+    /// Free seats for this many leases, also those that are kept for other requests: a kept seat changes hands if its request can
+    /// have another one. Seats for all leases and all that is kept are enough.
     fn free_seats(&self, want: &Want, units: u32, matching: &mut Matching<Seat>) -> Vec<Seat> {
+        let enough = units.saturating_add(matching.seated());
         let (mut seats, mut found) = (Vec::new(), 0u32);
         for pool in self.pools_of(want) {
             for entry in pool.free.iter().filter_map(|(_, id)| self.entry(id)) {
-                let seat = Seat::Free(entry.row.id);
-                let spare = entry.counted.free.saturating_sub(matching.used(&seat));
-                if spare > 0 && want.matches(&pool.config.name, &pool.config.labels, &entry.row.labels) {
+                if want.matches(&pool.config.name, &pool.config.labels, &entry.row.labels) {
+                    let seat = Seat::Free(entry.row.id);
                     matching.set_room(seat.clone(), entry.counted.free);
                     seats.push(seat);
-                    found = found.saturating_add(spare);
+                    found = found.saturating_add(entry.counted.free);
                 }
-                if found >= units {
+                if found >= enough {
                     return seats;
                 }
             }

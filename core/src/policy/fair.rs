@@ -145,9 +145,13 @@ impl Line {
                 continue;
             }
             let left = core.quota_left(&next.at.party).map(|left| left.saturating_sub(self.kept(&next.at.party)));
-            if left.is_some_and(|left| next.at.key.len() as u64 > left) {
-                self.full.insert(next.at.party.clone());
-                self.stand(core, &row);
+            if let Some(left) = left.filter(|left| next.at.key.len() as u64 > *left) {
+                if left > 0 && core.can_have_never(&next.at) {
+                    self.pass(core, &next);
+                } else {
+                    self.full.insert(next.at.party.clone());
+                    self.stand(core, &row);
+                }
                 continue;
             }
             return Some((turn, next));
@@ -217,18 +221,30 @@ impl Line {
         }
     }
 
-    /// Goes on behind a request. One that was granted has left the queue, and the next of its lane is a head.
+    /// Goes on behind a request. One that was granted has left the queue. If it was a head, the next of its lane is a head; if it
+    /// stood behind one that waits for a wish of its own, the next one does too.
     fn go_on(&mut self, core: &Core, next: &Next, is_in_line: bool) {
         let Some(row) = self.rows.get_mut(&next.row) else { return };
         let Stand { class, place: (priority, seq), party, .. } = &next.at;
-        row.behind.remove(&next.at.place);
+        let was_behind = row.behind.remove(&next.at.place).is_some();
         row.from = row.from.max((*priority, seq + 1));
-        if is_in_line && let Some(lane) = core.queue().lane(*class, party, *priority) {
+        if (is_in_line || was_behind)
+            && let Some(lane) = core.queue().lane(*class, party, *priority)
+        {
             let after = lane.range((Bound::Excluded(seq), Bound::Unbounded)).next();
             row.behind.extend(after.map(|(seq, _)| {
                 let place = (*priority, *seq);
                 (place, Stand { place, ..next.at.clone() })
             }));
+        }
+        self.stand(core, &next.row);
+    }
+
+    /// Goes on behind a request of which nothing is granted or kept, nor of those behind it in its lane.
+    fn pass(&mut self, core: &Core, next: &Next) {
+        if let Some(row) = self.rows.get_mut(&next.row) {
+            row.behind.remove(&next.at.place);
+            row.from = row.from.max((next.at.place.0, next.at.place.1 + 1));
         }
         self.stand(core, &next.row);
     }

@@ -46,6 +46,11 @@ impl<S: Ord + Clone> Matching<S> {
         self.seats.get(seat).map_or(0, |seat| seat.used)
     }
 
+    /// Units that have a seat, of all claims.
+    pub(crate) fn seated(&self) -> u32 {
+        self.seats.values().fold(0, |sum, seat| sum.saturating_add(seat.used))
+    }
+
     /// Whether no claim has a seat.
     pub(crate) fn is_empty(&self) -> bool {
         self.seats.values().all(|seat| seat.used == 0)
@@ -294,5 +299,6 @@ mod tests {
         assert!(matching.fill(third), "the first moves to its second choice");
         assert_eq!((matching.seat(first), matching.seat(third)), (Some(&2), Some(&1)));
         assert_eq!((matching.used(&1), matching.used(&2), matching.is_empty(), matching.len()), (1, 1, false, 3));
+        assert_eq!(matching.seated(), 3);
     }
 }

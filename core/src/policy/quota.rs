@@ -1,8 +1,9 @@
 //! Quotas of tenants: what each may still have.
 
 use crate::Core;
+use crate::policy::capacity::Extent;
 use crate::policy::scheduler::Round;
-use crate::state::queue::{Head, InLine, Party, Place};
+use crate::state::queue::{Head, InLine, Party, Place, Stand};
 use crate::state::reach::ReachId;
 use crate::state::want::ClassId;
 use alloc::collections::{BTreeMap, BTreeSet};
@@ -20,6 +21,14 @@ impl Core {
         };
         let held = party.as_ref().and_then(|name| self.held(name)).map_or(0, |held| held.slots);
         Some(u64::from(most.saturating_sub(held)))
+    }
+
+    /// Whether no release lets a party have a request: it is larger than the party's quota, or the pools, as they are switched now,
+    /// cannot meet it. It is passed over, so that the party's other requests do not wait for a new configuration.
+    pub(crate) fn can_have_never(&self, at: &Stand) -> bool {
+        let most = self.tenant(&at.party).and_then(|tenant| tenant.max_slots);
+        most.is_some_and(|most| at.key.len() as u64 > u64::from(most))
+            || !self.unmet(&at.key, Extent::SwitchedOn).is_empty()
     }
 
     /// Requests of each class beyond those that a round has looked at, as far as the quotas of their tenants allow them;
@@ -59,8 +68,13 @@ impl Core {
                     line.put(lane.keys().nth(seen).map(|seq| ((priority, *seq), class)));
                     continue;
                 }
-                let wants = self.queue().class(class).map_or(0, |class| class.key.len() as u64);
+                let Some(key) = self.queue().class(class).map(|class| &class.key) else { continue };
+                let wants = key.len() as u64;
                 if wants > left {
+                    let at = Stand { class, key: key.clone(), place: (priority, seq), party: party.clone() };
+                    if self.can_have_never(&at) {
+                        continue;
+                    }
                     break;
                 }
                 left -= wants;

@@ -69,8 +69,16 @@ pub(crate) struct Looked {
 pub(crate) enum Look {
     /// A resource for each lease.
     Served(Vec<ResourceId>),
-    /// Not all: whether there is a slot for each lease.
-    Short(Vec<bool>),
+    /// Not all.
+    Short(Short),
+}
+
+/// The slots of a request that waits.
+pub(crate) struct Short {
+    /// Whether there is a slot for each lease.
+    pub(crate) has: Vec<bool>,
+    /// Slots that are kept for it.
+    pub(crate) kept: usize,
 }
 
 /// Whether a resource with a free slot suits a lease that selects it.
@@ -106,7 +114,7 @@ impl Core {
             if next.at.place == own.place {
                 return Some(match looked {
                     Look::Served(_) => own.key.iter().map(|_| true).collect(),
-                    Look::Short(has) => has,
+                    Look::Short(short) => short.has,
                 });
             }
             match looked {
@@ -114,7 +122,7 @@ impl Core {
                     self.set_aside(&mut round, &next.at, found);
                     line.served(self, &next, false);
                 }
-                Look::Short(has) => line.short(self, &next, kept(&has), round.looks_behind(next.at.class)),
+                Look::Short(short) => line.short(self, &next, short.kept, round.looks_behind(next.at.class)),
             }
         }
         None
@@ -186,14 +194,16 @@ impl Core {
         *looked.lanes.entry((at.party.clone(), at.place.0)).or_default() += 1;
         looked.own_wish |= own_wish;
         // Nothing is kept or made for a request that cannot be met as the pools are switched now.
+        let mut kept = has.iter().filter(|has| **has).count();
         if leases.len() > 1 && !self.unmet(key, Extent::SwitchedOn).is_empty() {
             looked.unmet = true;
             claims.iter().flatten().for_each(|claim| round.matching.withdraw(*claim));
+            kept = 0;
         } else {
             let waits = claims.iter().zip(key.iter()).filter_map(|(claim, want)| Some(((*claim)?, want.clone())));
             round.waiting.extend(waits);
         }
-        Look::Short(has)
+        Look::Short(Short { has, kept })
     }
 
     /// The resource that each lease prefers, if each can have it.
@@ -400,11 +410,6 @@ impl Core {
         };
         self.pools_of(want).any(|pool| pool.open() && pool.members.iter().any(hope) || self.room(pool) > 0)
     }
-}
-
-/// The slots that are kept for a request that waits.
-pub(crate) fn kept(has: &[bool]) -> usize {
-    has.iter().filter(|has| **has).count()
 }
 
 impl Round {

@@ -3,7 +3,7 @@
 use crate::world::{Kind, World, inventory, labels, made_at_will, want, want_by};
 use std::sync::Arc;
 use wharfinger_core::{
-    Blame, Caller, Input, LeaseRequest, Millis, Outcome, PoolConfig, RejectionKind, Reply, Scope, Selector,
+    AdminVerb, Blame, Caller, Input, LeaseRequest, Millis, Outcome, PoolConfig, RejectionKind, Reply, Scope, Selector,
 };
 
 #[test]
@@ -258,4 +258,24 @@ fn explain_counts_the_slots_in_use_and_not_their_hosts() {
     let last = w.ask(LeaseRequest { priority: 1, ..want("hosts") });
     assert_eq!(w.state(last), "ACTIVE");
     assert!(w.explain(group[0]).contains("BUSY: 4 of 4 slots are in use"), "{}", w.explain(group[0]));
+}
+
+#[test]
+fn all_requests_behind_one_that_avoids_the_free_slots_are_served_before_a_younger_one() {
+    let linux = labels(&[("os", "linux")]);
+    let pool = PoolConfig { slots: 2, min_ready: 1, labels: linux.clone(), ..made_at_will("hosts", 2) };
+    let mut w = World::new(vec![pool]);
+    w.all_works();
+    let avoided = w.resources_of("hosts")[0];
+    w.admin(AdminVerb::Cordon(avoided)).unwrap();
+    let first = w.ask(LeaseRequest { avoid: vec![avoided], ..want("hosts") });
+    let behind = [w.lease("hosts"), w.lease("hosts")];
+    assert_eq!(w.resources_of("hosts").len(), 2, "another one is being made");
+    let younger = w.ask(want_by(Selector { labels: linux, ..Selector::default() }, 1));
+    w.admin(AdminVerb::Uncordon(avoided)).unwrap();
+    assert_eq!(
+        (w.state(first), w.states(&behind), w.state(younger)),
+        ("QUEUED", vec!["ACTIVE"; 2], "QUEUED"),
+        "the younger one wants another class of slots, and is served after them"
+    );
 }

@@ -322,3 +322,39 @@ fn an_outcome_is_of_the_named_lease_only() {
         w.all_works();
     }
 }
+
+#[test]
+fn nothing_is_made_while_a_kept_slot_can_be_had_for_one_that_is_being_made() {
+    let hosts = PoolConfig { slots: 2, min_ready: 1, ..on_linux(inventory("hosts", &["h1", "h2"])) };
+    let boats = PoolConfig { slots: 4, ..on_linux(made_at_will("boats", 2)) };
+    let mut w = World::new(vec![hosts, boats]);
+    w.all_works();
+    let all = w.ask_all(group(&[Selector::pool("boats"), linux(), linux()]));
+    assert_eq!((w.states(&all), w.resources_of("boats").len()), (vec!["QUEUED"; 3], 1));
+    let others = [w.lease("hosts"), w.lease("hosts")];
+    // Both slots of the host are kept for the group, whose leases have other slots once the boat is ready.
+    assert_eq!((w.states(&others), w.resources_of("hosts").len()), (vec!["QUEUED"; 2], 1));
+    w.all_works();
+    assert_eq!((w.states(&all), w.states(&others)), (vec!["ACTIVE"; 3], vec!["ACTIVE"; 2]));
+}
+
+#[test]
+fn nothing_is_made_for_a_group_that_can_have_a_slot_kept_for_another_group() {
+    let hosts = PoolConfig { slots: 2, max: 1, ..on_linux(inventory("hosts", &["h1"])) };
+    let boats = PoolConfig { slots: 2, min_ready: 1, ..on_linux(made_at_will("boats", 3)) };
+    let macs = inventory("macs", &["m1"]);
+    let mut w = World::new(vec![boats.clone(), hosts.clone(), macs.clone()]);
+    w.all_works();
+    let busy = w.lease("macs");
+    w.all_works();
+    w.configure(vec![boats, PoolConfig { min_ready: 1, ..hosts }, macs]);
+    let count = |w: &World| (w.resources_of("hosts").len(), w.resources_of("boats").len());
+    assert_eq!(count(&w), (1, 1), "a boat is ready, and a host is being made");
+    let wants = [Selector::pool("boats"), linux(), Selector::pool("macs")];
+    let (first, second) = (w.ask_all(group(&wants)), w.ask_all(group(&wants)));
+    assert_eq!((w.states(&first), w.states(&second)), (vec!["QUEUED"; 3], vec!["QUEUED"; 3]));
+    assert_eq!(count(&w), (1, 1));
+    w.all_works();
+    w.release(busy, Outcome::Ok);
+    assert_eq!(w.states(&first), ["ACTIVE"; 3]);
+}

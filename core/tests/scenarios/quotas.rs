@@ -1,7 +1,7 @@
 //! Quotas of a tenant: leases at once, requests in the queue, and lengths of time.
 
 use crate::shares::{by, end, farm, of, weight};
-use crate::world::{World, inventory, made_at_will, want, want_by};
+use crate::world::{World, inventory, labels, made_at_will, want, want_by};
 use std::sync::Arc;
 use wharfinger_core::{
     Core, Input, LeaseId, LeaseRequest, Limits, Millis, PoolConfig, RejectionKind, Reply, Scope, Selector, Tenant,
@@ -272,4 +272,36 @@ fn a_lease_without_a_longest_life_has_none() {
     let mut w = farm(1);
     let lease = w.ask(by("web", want("hosts")));
     assert_eq!(w.row(lease).expires_at_most, None);
+}
+
+#[test]
+fn a_request_that_no_release_can_meet_keeps_no_other_one_of_its_tenant_waiting() {
+    let linux = || Selector { labels: labels(&[("os", "linux")]), ..Selector::default() };
+    let on_linux = |pool: PoolConfig| PoolConfig { labels: labels(&[("os", "linux")]), ..pool };
+    let hosts = on_linux(PoolConfig { min_ready: 4, ..inventory("hosts", &["a", "b", "c", "d"]) });
+    let red = on_linux(made_at_will("red", 3));
+    let tenants = |most: u32| [("*", Tenant { max_slots: Some(most), ..Tenant::default() })];
+    let mut w = World::new(vec![hosts.clone(), red.clone()]);
+    w.all_works();
+    w.set_tenants(&tenants(3));
+    let first = w.ask(by("web", want_by(linux(), 1)));
+    // Its pool is switched off while it waits.
+    let group = w.ask_all(by("web", want_by(Selector::pool("red"), 3)));
+    w.configure(vec![hosts, PoolConfig { enabled: false, ..red }]);
+    w.set_tenants(&tenants(3));
+    let behind = w.ask(by("web", want_by(linux(), 1)));
+    assert_eq!((w.state(first), w.states(&group), w.state(behind)), ("ACTIVE", vec!["QUEUED"; 3], "ACTIVE"));
+}
+
+#[test]
+fn a_request_larger_than_a_lowered_quota_keeps_no_other_one_of_its_tenant_waiting() {
+    let mut w = farm(4);
+    w.set_tenants(&[("*", most(4))]);
+    let held = w.ask_all(by("web", want_by(Selector::pool("hosts"), 2)));
+    let group = w.ask_all(by("web", want_by(Selector::pool("hosts"), 4)));
+    w.set_tenants(&[("*", most(3))]);
+    let behind = w.ask(by("web", want("hosts")));
+    assert_eq!((w.states(&held), w.states(&group), w.state(behind)), (vec!["ACTIVE"; 2], vec!["QUEUED"; 4], "ACTIVE"));
+    let text = w.explain(group[0]);
+    assert!(text.contains("NEVER_WITHIN_QUOTA"), "{text}");
 }

@@ -3,8 +3,8 @@
 use crate::world::{World, copies, inventory, made_at_will, want, want_by};
 use std::sync::Arc;
 use wharfinger_core::{
-    Caller, DoubtPolicy, LeaseId, LeaseRequest, Millis, NoticeKind, Outcome, PoolConfig, Scope, Selector, Tenant,
-    Traits,
+    Caller, Claim, DoubtPolicy, LeaseId, LeaseRequest, Millis, NoticeKind, Outcome, PoolConfig, Scope, Selector,
+    Tenant, Traits,
 };
 
 pub(crate) fn of(tenant: &str) -> Caller {
@@ -331,4 +331,22 @@ fn a_request_that_was_looked_at_is_made_for_once() {
     let other = w.ask(by("mobile", want("hosts")));
     assert_eq!((w.state(other), w.on(other)), ("ACTIVE", w.on(first)), "no other host can come for it");
     assert_eq!((w.state(group), made(&w)), ("QUEUED", 2));
+}
+
+#[test]
+fn a_request_that_cannot_be_met_now_counts_nothing_for_its_tenant() {
+    let pools = vec![PoolConfig { min_ready: 1, ..inventory("a", &["a1"]) }, inventory("b", &["b1"])];
+    let mut w = World::new(pools.clone());
+    w.all_works();
+    w.set_tenants(&[("web", weight(2)), ("*", weight(1))]);
+    let busy = w.ask(by("other", want("a")));
+    let claims = ["a", "b"].map(|pool| Claim::of(Selector::pool(pool), 1)).to_vec();
+    let group = w.ask_all(by("web", LeaseRequest { claims, ..want("a") }));
+    let off = PoolConfig { enabled: false, ..pools[1].clone() };
+    w.configure(vec![pools[0].clone(), off]);
+    w.set_tenants(&[("web", weight(2)), ("*", weight(1))]);
+    let others = w.ask(by("mobile", want("a")));
+    let own = w.ask(by("web", want("a")));
+    end(&mut w, busy);
+    assert_eq!((w.states(&group), w.state(own), w.state(others)), (vec!["QUEUED"; 2], "ACTIVE", "QUEUED"));
 }
