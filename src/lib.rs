@@ -16,6 +16,8 @@ pub mod engine;
 #[cfg(all(feature = "server", any(test, fuzzing)))]
 #[doc(hidden)]
 pub mod fuzz;
+#[cfg(any(feature = "server", feature = "agent"))]
+mod hidden;
 #[cfg(feature = "server")]
 pub mod hooks;
 #[cfg(feature = "server")]

@@ -1,6 +1,7 @@
 //! How things are written for people: states, times, causes.
 
 use crate::duration;
+use crate::hidden::is_hidden;
 use crate::pb;
 use jiff::Timestamp;
 use jiff::tz::TimeZone;
@@ -207,9 +208,9 @@ pub(crate) fn why(lease: &pb::Lease) -> String {
     }
 }
 
-/// Foreign text for a terminal: on one line, and without what a terminal would obey.
+/// Foreign text for a terminal: on one line, and without characters that a terminal obeys or hides.
 pub(crate) fn one_line(text: &str) -> String {
-    text.trim().chars().map(|c| if c == '\n' || c == '\t' { ' ' } else { c }).filter(|c| !c.is_control()).collect()
+    text.trim().chars().map(|c| if c == '\n' || c == '\t' { ' ' } else { c }).filter(|c| !is_hidden(*c)).collect()
 }
 
 #[cfg(test)]
@@ -219,6 +220,7 @@ mod tests {
     #[test]
     fn foreign_text_cannot_drive_the_terminal() {
         assert_eq!(one_line("a\u{1b}[2Jb\nc\r\t d "), "a[2Jb c  d");
+        assert_eq!(one_line("gpj\u{202e}exe\u{200b}.sh"), "gpjexe.sh", "no text turns the rest of its line");
     }
 
     #[test]

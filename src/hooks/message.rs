@@ -2,6 +2,7 @@
 
 use super::severity::Severity;
 use crate::engine::{Handle, words};
+use crate::hidden::is_hidden;
 use crate::links::Links;
 use crate::store::StoredEvent;
 use serde::{Deserialize, Serialize};
@@ -217,10 +218,7 @@ pub(super) fn rfc3339(unix_ms: i64) -> String {
 
 /// A text of others for a person's eyes: one line, without control characters and without those that change the direction of text.
 pub(super) fn plain(text: &str, most: usize) -> String {
-    let hidden = |c: char| {
-        c.is_control() || matches!(c, '\u{200e}' | '\u{200f}' | '\u{202a}'..='\u{202e}' | '\u{2066}'..='\u{2069}')
-    };
-    let clean: String = text.chars().map(|c| if hidden(c) { ' ' } else { c }).take(most + 1).collect();
+    let clean: String = text.chars().map(|c| if is_hidden(c) { ' ' } else { c }).take(most + 1).collect();
     match clean.char_indices().nth(most) {
         Some((at, _)) => format!("{}…", &clean[..at]),
         None => clean,

@@ -1,5 +1,7 @@
 //! Texts of others: holders, works, notes, reasons, output of hosts.
 
+use crate::hidden::is_hidden;
+
 /// Maximum number of characters of a text that are shown at first.
 pub(crate) const CLIP: usize = 300;
 
@@ -15,14 +17,6 @@ pub(crate) fn visible(text: &str) -> String {
         }
     }
     shown
-}
-
-/// Whether a character has no sign of its own: it turns, joins or hides others.
-fn is_hidden(c: char) -> bool {
-    c.is_control()
-        || matches!(c,
-            '\u{ad}' | '\u{61c}' | '\u{180e}' | '\u{200b}'..='\u{200f}' | '\u{2028}'..='\u{202e}' | '\u{2060}'..='\u{206f}'
-            | '\u{fe00}'..='\u{fe0f}' | '\u{feff}' | '\u{fff9}'..='\u{fffb}' | '\u{e0000}'..='\u{e0fff}')
 }
 
 /// The beginning of a text, visible, with a sign if there is more.

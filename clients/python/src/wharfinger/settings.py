@@ -41,7 +41,7 @@ class Settings:
     """Maximum time of all tries of a call while the broker is unavailable, beyond the wait that it asks for. 0: one try."""
     release_for: float = 10.0
     """Maximum time of the tries of a release at the end of a lease. Then the lease ends by its TTL."""
-    check_for: float = 10.0
+    check_for: float = 30.0
     """Maximum time for which a lease is kept after failed work, until the broker has checked the resource. 0: not at all."""
 
     @classmethod
