@@ -4,6 +4,7 @@
 //! epoch and revision in the row of `meta` and writes all rows by `unnest`. It costs one round trip and one flush. See
 //! docs/adr/0014-postgresql.md.
 
+mod commit_sql;
 mod connect;
 mod election;
 #[cfg(test)]

@@ -61,6 +61,14 @@ impl Rows {
         self.misplaced |= self.next != self.columns.len();
     }
 
+    /// Whether it has no rows.
+    pub(super) fn is_empty(&self) -> bool {
+        self.columns.first().is_none_or(|column| match column {
+            Column::Numbers(values) => values.is_empty(),
+            Column::Texts(values) => values.is_empty(),
+        })
+    }
+
     /// Adds the columns to the arguments of a statement, one argument for each.
     pub(super) fn bind(&self, arguments: &mut PgArguments) -> Result<(), StoreError> {
         let wrong = |what: String| StoreError::Corrupt(format!("a value cannot be stored: {what}; report it"));

@@ -1,12 +1,6 @@
 //! Every statement.
 
-use super::rows::type_of;
-use crate::store::FORGOTTEN_FOR_MS;
 use crate::store::event_query::EventStatements;
-use crate::store::row::{Column, EVENT, LEASE, MACHINE, POOL, RESOURCE, SESSION as SESSION_ROW};
-use sqlx::AssertSqlSafe;
-use std::fmt::Write as _;
-use std::sync::{Arc, LazyLock};
 
 /// Sets a session up, in one statement: $1 schema; limits in milliseconds of a statement ($2), a lock ($3) and an idle transaction
 /// ($4); $5 whether it reads whole tables. An acknowledged commit is on the disk, whatever the defaults of the server or user are. A
@@ -25,112 +19,6 @@ pub(super) const SESSION: &str = "SELECT current_setting('server_version_num')::
      set_config('jit', CASE WHEN $5 THEN current_setting('jit') ELSE 'off' END, false), \
      set_config('tcp_keepalives_idle', '20', false), \
      set_config('tcp_keepalives_interval', '5', false), set_config('tcp_keepalives_count', '3', false)";
-
-/// One batch in one statement, which is one transaction and one round trip.
-///
-/// `advance` updates the row of `meta` if the revision, the epoch and the count of settled doubts are those that the sender knows. All
-/// other parts do nothing without it. It waits for a commit under way and then reads the row again, so two commits on the same
-/// revision cannot both pass.
-/// $1 revision, $2 floor, $3 time, $4 base, $5 epoch, $6 settled, $7 mark; then the columns of leases, resources, pools,
-/// machines, sessions, events; then the ids of forgotten leases, resources and sessions. The commit notifies the followers of the schema.
-pub(super) static COMMIT: LazyLock<Arc<str>> = LazyLock::new(|| {
-    let mut next = 8;
-    let forgotten = next + LEASE.len() + RESOURCE.len() + POOL.len() + MACHINE.len() + SESSION_ROW.len() + EVENT.len();
-    let forgets = format!(
-        "cardinality(${forgotten}::text[]) + cardinality(${}::text[]) + cardinality(${}::text[]) > 0",
-        forgotten + 1,
-        forgotten + 2
-    );
-    let any = |at: usize| format!("cardinality(${at}::text[]) > 0 AND EXISTS (SELECT FROM advance)");
-    let old = format!("at < $3::bigint - {FORGOTTEN_FOR_MS}");
-    let mut text = format!(
-        "WITH advance AS (UPDATE meta SET revision = $1, floor = greatest(floor, $2), now_ms = greatest(now_ms, $3), \
-         batch = $7, feed_floor = CASE WHEN {forgets} THEN greatest(feed_floor, (SELECT revision FROM forgotten \
-         WHERE {old} ORDER BY at DESC, revision DESC LIMIT 1)) ELSE feed_floor END \
-         WHERE revision = $4 AND epoch = $5 AND settled = $6 RETURNING revision)",
-    );
-    let leases = unnest(LEASE, &mut next);
-    let resources = unnest(RESOURCE, &mut next);
-    let pools = unnest(POOL, &mut next);
-    let machines = unnest(MACHINE, &mut next);
-    let sessions = unnest(SESSION_ROW, &mut next);
-    let events = unnest(EVENT, &mut next);
-    let passed = "WHERE EXISTS (SELECT FROM advance)";
-    // Writing to a String cannot fail.
-    let _ = write!(
-        text,
-        ", put_leases AS (INSERT INTO leases ({}) SELECT * FROM {leases} {passed}{})",
-        lease_columns!(),
-        lease_update!()
-    );
-    let _ = write!(
-        text,
-        ", put_resources AS (INSERT INTO resources ({}) SELECT * FROM {resources} {passed}{})",
-        resource_columns!(),
-        resource_update!()
-    );
-    let _ = write!(
-        text,
-        ", put_pools AS (INSERT INTO pools ({}) SELECT * FROM {pools} {passed}{})",
-        pool_columns!(),
-        pool_update!()
-    );
-    let _ = write!(
-        text,
-        ", put_machines AS (INSERT INTO machines ({}) SELECT * FROM {machines} {passed}{})",
-        machine_columns!(),
-        machine_update!()
-    );
-    let _ = write!(
-        text,
-        ", put_sessions AS (INSERT INTO sessions ({}) SELECT * FROM {sessions} {passed}{})",
-        session_columns!(),
-        session_update!()
-    );
-    // A batch that only forgets has the revision of the batch before it, which may have entries.
-    let _ = write!(
-        text,
-        ", put_events AS (INSERT INTO events ({columns}) SELECT new.revision, new.ordinal + CASE WHEN new.revision <= $4 \
-         THEN (SELECT coalesce(max(old.ordinal) + 1, 0) FROM events AS old WHERE old.revision = new.revision) ELSE 0 END, \
-         new.at, new.kind, new.actor, new.subject, new.pool, new.resource, new.lease, new.detail, new.caller FROM {events} \
-         AS new ({columns}) {passed})",
-        columns = event_columns!()
-    );
-    let _ = write!(
-        text,
-        ", forget_leases AS (DELETE FROM leases WHERE id = ANY (${next}::text[]) AND {of_leases}), \
-         forget_resources AS (DELETE FROM resources WHERE id = ANY (${also}::text[]) AND {of_resources}), \
-         end_sessions AS (DELETE FROM sessions WHERE id = ANY (${last}::text[]) AND {of_sessions}), \
-         note_forgotten AS (INSERT INTO forgotten (revision, at, leases, resources, sessions) \
-         SELECT $1, $3, ${next}, ${also}, ${last} FROM advance WHERE {forgets}), \
-         prune_forgotten AS (DELETE FROM forgotten WHERE {old} AND {forgets} AND EXISTS (SELECT FROM advance)) \
-         SELECT count(*), count(pg_notify(current_schema(), $1::bigint::text)::text) FROM advance",
-        also = next + 1,
-        last = next + 2,
-        of_leases = any(next),
-        of_resources = any(next + 1),
-        of_sessions = any(next + 2),
-    );
-    text.into()
-});
-
-/// `unnest($8::text[], $9::bigint[], …)`.
-fn unnest(columns: &[Column], next: &mut usize) -> String {
-    let mut text = String::from("unnest(");
-    for (at, column) in columns.iter().enumerate() {
-        let comma = if at == 0 { "" } else { ", " };
-        let _ = write!(text, "{comma}${next}::{}[]", type_of(column.sql));
-        *next += 1;
-    }
-    text.push(')');
-    text
-}
-
-/// [`COMMIT`], for sqlx.
-pub(super) fn commit() -> AssertSqlSafe<Arc<str>> {
-    // Made from constants only.
-    AssertSqlSafe(COMMIT.clone())
-}
 
 pub(super) const STANDING: &str = "SELECT revision, epoch, settled, batch FROM meta";
 
@@ -298,5 +186,5 @@ pub(super) fn all() -> Vec<String> {
         SET_VERSION,
         CREATE,
     ];
-    events.chain(others).map(str::to_owned).chain([COMMIT.to_string()]).collect()
+    events.chain(others).map(str::to_owned).chain(super::commit_sql::all()).collect()
 }

@@ -1,5 +1,6 @@
 //! Tests of faults that only a remote database has.
 
+use super::commit_sql::Parts;
 use super::testing::proxy::{Mode, Proxy};
 use super::testing::server::{Cluster, PASSWORD, schema};
 use super::testing::{of, settings, shared};
@@ -124,12 +125,13 @@ async fn no_question_scans_a_table() {
 async fn no_commit_scans_a_table_nor_compiles_a_plan() {
     let Some((settings, _store)) = fresh().await else { return };
     let mut conn = session(&settings).await;
-    let arrays = sql::COMMIT.matches("[]").count();
+    let commit = Parts::ALL.text();
+    let arrays = commit.matches("[]").count();
     let arguments = vec!["'{}'"; arrays];
     // The statement names the arrays of forgotten rows more than once.
-    let named = (1..).take_while(|n| sql::COMMIT.contains(&format!("${n}"))).count();
+    let named = (1..).take_while(|n| commit.contains(&format!("${n}"))).count();
     let arguments = format!("1, 0, 0, 0, 1, 0, 1, {}", arguments[..named - 7].join(", "));
-    let asked = format!("PREPARE asked AS {}; EXPLAIN (ANALYZE) EXECUTE asked ({arguments})", *sql::COMMIT);
+    let asked = format!("PREPARE asked AS {}; EXPLAIN (ANALYZE) EXECUTE asked ({arguments})", commit);
     let mut plan = String::new();
     for row in sqlx::raw_sql(AssertSqlSafe(asked)).fetch_all(&mut conn).await.unwrap() {
         plan.push_str(row.get::<&str, _>(0));

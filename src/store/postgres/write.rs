@@ -5,6 +5,7 @@
 //! carries an old count and is refused. Afterwards `meta.batch`, the mark of the last stored commit, shows for good whether the
 //! commit was stored.
 
+use super::commit_sql::Parts;
 use super::connect::{Database, Purpose, part};
 use super::error::{PgError, refused, sorted};
 use super::rows::{Rows, escaped, number};
@@ -81,6 +82,14 @@ impl Plan {
         }
     }
 
+    /// The parts that its statement has.
+    fn parts(&self) -> Parts {
+        Parts::new(
+            self.tables.each_ref().map(|rows| !rows.is_empty()),
+            self.forgotten.iter().any(|ids| !ids.is_empty()),
+        )
+    }
+
     fn arguments(&self, epoch: Epoch, settled: i64) -> Result<PgArguments, StoreError> {
         let mut arguments = PgArguments::default();
         let wrong = |error: sqlx::error::BoxDynError| {
@@ -89,10 +98,11 @@ impl Plan {
         for number in self.numbers.into_iter().chain([epoch.0.cast_signed(), settled, self.mark]) {
             arguments.add(number).map_err(wrong)?;
         }
-        for table in &self.tables {
+        let parts = self.parts();
+        for (_, table) in self.tables.iter().enumerate().filter(|(number, _)| parts.has(*number)) {
             table.bind(&mut arguments)?;
         }
-        for ids in &self.forgotten {
+        for ids in self.forgotten.iter().filter(|_| parts.forgets()) {
             arguments.add(ids).map_err(wrong)?;
         }
         Ok(arguments)
@@ -296,7 +306,7 @@ impl Writer {
         };
         // In doubt from here on: a call that is dropped leaves the doubt behind.
         self.doubt = Some(plan.mark);
-        let sent = sqlx::query_with(sql::commit(), arguments).fetch_one(&mut conn);
+        let sent = sqlx::query_with(plan.parts().statement(), arguments).fetch_one(&mut conn);
         match self.database.within(Purpose::Write, sent).await {
             Ok(row) => {
                 self.doubt = None;
