@@ -1,7 +1,7 @@
 //! Load over real sockets: durable `Lease` and `Lease`+`Release` against an empty unary call, and against etcd where it
 //! is installed, in one run. Medians of five.
 //!
-//! `cargo bench --bench load [-- --seconds 3 --rounds 5 | --smoke | --profile [--by certificate] | --trust | --sessions | --leases 1000000 [--ended 1000000] [--resources 100000] [--postgres] | --hosts 10000]`. Everything listens on loopback and ends by itself.
+//! `cargo bench --bench load [-- --seconds 3 --rounds 5 | --smoke | --profile [--by certificate | --by token] | --trust | --sessions | --leases 1000000 [--ended 1000000] [--resources 100000] [--postgres] | --hosts 10000]`. Everything listens on loopback and ends by itself.
 
 #![allow(
     clippy::disallowed_methods,
@@ -69,8 +69,13 @@ fn main() {
         let database = args.get(at + 1).expect("--memory DATABASE");
         runtime.block_on(scale::memory(std::path::Path::new(database)));
     } else if args.iter().any(|arg| arg == "--profile") {
-        let certified = args.windows(2).any(|two| two == ["--by", "certificate"]);
-        runtime.block_on(profile(plan, if certified { By::Certificate } else { By::Nothing }));
+        let by = |name: &str| args.windows(2).any(|two| two == ["--by", name]);
+        let way = match (by("certificate"), by("token")) {
+            (true, _) => By::Certificate,
+            (false, true) => By::Token,
+            (false, false) => By::Nothing,
+        };
+        runtime.block_on(profile(plan, way));
     } else if args.iter().any(|arg| arg == "--trust") {
         runtime.block_on(known_callers(plan, rounds));
     } else if args.iter().any(|arg| arg == "--sessions") {

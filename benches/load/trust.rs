@@ -140,7 +140,11 @@ impl Ways {
 
     fn token(&self) -> AsciiMetadataValue {
         let claims = with(&github(ISSUER, AUDIENCE), &serde_json::json!({ "exp": now() + 600 }));
-        format!("Bearer {}", self.signer.token(&claims)).parse().expect("a token is ASCII")
+        let mut value: AsciiMetadataValue =
+            format!("Bearer {}", self.signer.token(&claims)).parse().expect("a token is ASCII");
+        // As the client library sends it.
+        value.set_sensitive(true);
+        value
     }
 
     async fn clients(&self, by: By, plan: Plan) -> Vec<Api> {

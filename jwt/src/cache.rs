@@ -66,6 +66,7 @@ mod tests {
             bound: None,
             digest: [0; 32],
             key: Arc::new(Key { algorithm: None, material: Material::Ed25519(Vec::new()) }),
+            granted: Err(crate::JwtError::UnknownIssuer),
         };
         Entry { verified: Arc::new(verified), issuer: 0, generation: 1 }
     }

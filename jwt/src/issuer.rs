@@ -87,7 +87,7 @@ pub struct Granted {
     /// The tenant.
     pub tenant: Arc<str>,
     /// The names of the roles, sorted.
-    pub roles: Vec<Arc<str>>,
+    pub roles: Arc<[Arc<str>]>,
 }
 
 /// A token that was verified.
@@ -105,6 +105,8 @@ pub struct Verified {
     pub digest: [u8; 32],
     /// The key by which it was verified.
     pub key: Arc<Key>,
+    /// The principal, the tenant and the roles by the settings that verified it.
+    pub granted: Result<Granted, JwtError>,
 }
 
 impl IssuerSettings {
@@ -166,6 +168,7 @@ impl IssuerSettings {
             ));
         }
         let expires = UNIX_EPOCH + Duration::from_secs(registered.expires.unsigned_abs()) + LEEWAY;
+        let granted = self.judge(&attributes);
         Ok(Verified {
             issuer: self.name.clone(),
             attributes: Arc::new(attributes),
@@ -173,6 +176,7 @@ impl IssuerSettings {
             bound: registered.bound,
             digest,
             key: Arc::new(key.clone()),
+            granted,
         })
     }
 

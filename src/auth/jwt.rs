@@ -26,7 +26,7 @@ pub(super) fn bearer(
     if verified.bound.is_some_and(|bound| leaf.is_none_or(|leaf| leaf.fingerprint != hex(&bound))) {
         return Err(JwtError::Bound.into());
     }
-    let granted = judge(issuers, &verified.issuer, &verified.attributes)?;
+    let granted = seen(verified.granted.clone())?;
     let Verified { issuer, attributes, expires, digest, key, .. } = &*verified;
     let digest = hex(&digest[..DIGEST]).into();
     let proof = Proof::Jwt { issuer: issuer.clone(), digest, claims: attributes.clone(), key: Some(key.clone()) };
@@ -62,7 +62,11 @@ pub(super) fn roles_now(
 }
 
 fn judge(issuers: &Verifier, issuer: &str, claims: &Attributes) -> Result<Granted, AuthError> {
-    let judged = issuers.judge(issuer, claims).unwrap_or(Err(JwtError::UnknownIssuer));
+    seen(issuers.judge(issuer, claims).unwrap_or(Err(JwtError::UnknownIssuer)))
+}
+
+/// The judgement, whose error the log has at level DEBUG.
+fn seen(judged: Result<Granted, JwtError>) -> Result<Granted, AuthError> {
     // The refusal does not name the claims that would do.
     judged.map_err(|error| {
         tracing::debug!(%error, "a token that is verified gives no identity");

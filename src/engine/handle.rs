@@ -3,7 +3,7 @@
 use crate::clock::Clock;
 use crate::engine::leadership::{Leadership, Role};
 use crate::engine::observe::Observed;
-use crate::engine::{WatchHub, adapter_results};
+use crate::engine::{UsualTtls, WatchHub, adapter_results};
 use crate::store::{EventQuery, Store, StoreError, StoredEvent};
 use std::fmt;
 use std::sync::Arc;
@@ -105,6 +105,7 @@ pub struct Handle {
     leadership: Leadership,
     clock: Clock,
     observed: Observed,
+    usual_ttls: UsualTtls,
 }
 
 impl Handle {
@@ -120,7 +121,8 @@ impl Handle {
         store: Arc<dyn Store>,
         leadership: Leadership,
     ) -> Self {
-        Self { mailbox, hub, store, leadership, clock: Clock::default(), observed: Observed::default() }
+        let (clock, observed, usual_ttls) = Default::default();
+        Self { mailbox, hub, store, leadership, clock, observed, usual_ttls }
     }
 
     /// With this place of an observer.
@@ -136,6 +138,11 @@ impl Handle {
     /// The place of the observer of this engine.
     pub fn observed(&self) -> &Observed {
         &self.observed
+    }
+
+    /// The usual TTL of each pool.
+    pub fn usual_ttls(&self) -> &UsualTtls {
+        &self.usual_ttls
     }
 
     /// Number of messages that wait for the engine.

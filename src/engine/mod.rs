@@ -16,6 +16,7 @@ mod run;
 pub(crate) mod testing;
 mod trail_log;
 mod turn;
+mod usual_ttls;
 mod watch_hub;
 
 pub use change_feed::changes_after;
@@ -27,4 +28,5 @@ pub(crate) use log_changes::words;
 pub use observe::{CallReport, CommitResult, Observed, Observer};
 pub use run::{Ended, Engine, EngineConfig, start, take_over};
 pub use turn::{Answer, Cycle, Turn, TurnError};
+pub use usual_ttls::UsualTtls;
 pub use watch_hub::{Filter, Subscription, WatchEvent, WatchHub};

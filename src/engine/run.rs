@@ -8,7 +8,7 @@ use crate::engine::handle::{Handle, Message, SubmitError};
 use crate::engine::observe::{CommitResult, Observed};
 use crate::engine::trail_log::TrailLog;
 use crate::engine::turn::{Cycle, Turn, TurnError};
-use crate::engine::{WatchHub, adapter_results};
+use crate::engine::{UsualTtls, WatchHub, adapter_results};
 use crate::store::{CommitError, Epoch, Lead, Store, StoreError};
 use std::sync::Arc;
 use std::time::Duration;
@@ -178,9 +178,11 @@ fn run(
     let (hub, clock, observed) = (handle.hub().clone(), handle.clock().clone(), handle.observed().clone());
     // Before the first read: a leader knows all commits.
     hub.publish(&batch);
+    let usual_ttls = handle.usual_ttls().clone();
+    usual_ttls.set(cycle.configuration());
     let (halting, taken, kept) = (executor.clone(), Moment::now(), Vec::new());
     let log = TrailLog::start(observed.clone());
-    let engine = Loop { cycle, hub, clock, executor, inputs, stop, authority, kept, observed, taken, log };
+    let engine = Loop { cycle, hub, usual_ttls, clock, executor, inputs, stop, authority, kept, observed, taken, log };
     let task = tokio::spawn(async move {
         let ended = engine.run(batch).await;
         // Another server, or the next start of this one, repeats the calls under way.
@@ -230,6 +232,7 @@ async fn carry_notices(mut notices: mpsc::Receiver<Notice>, handle: Handle) {
 struct Loop {
     cycle: Cycle,
     hub: WatchHub,
+    usual_ttls: UsualTtls,
     clock: Clock,
     executor: Executor,
     inputs: mpsc::Receiver<Message>,
@@ -412,7 +415,7 @@ impl Loop {
                     // Calls under way that the core still names go on: a short failure of the store ends no clone.
                     self.executor.keep_only(&batch.effects).await;
                     self.observed.report(|observer| observer.recovered());
-                    self.release(Turn { batch, answers: Vec::new(), commit: None }, None);
+                    self.release(Turn { batch, answers: Vec::new(), configured: false, commit: None }, None);
                     return Ok(());
                 }
                 Err(error @ StoreError::Deposed { .. }) => {
@@ -454,6 +457,9 @@ impl Loop {
     /// After the commit: publishes the changes, sends the answers, logs, and starts the effects.
     fn release(&self, turn: Turn, heard: Option<Moment>) {
         self.hub.publish(&turn.batch);
+        if turn.configured {
+            self.usual_ttls.set(self.cycle.configuration());
+        }
         self.observed.report(|observer| observer.committed(&turn.batch, heard.map(Moment::past)));
         for answer in turn.answers {
             answer.send();

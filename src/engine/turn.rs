@@ -25,6 +25,8 @@ pub struct Turn {
     pub batch: Batch,
     /// The answers to send.
     pub answers: Vec<Answer>,
+    /// Whether a new configuration is in force since this turn.
+    pub configured: bool,
     /// How long the commit took; `None`: there was nothing to commit. For meters: nothing is decided by it.
     pub commit: Option<Duration>,
 }
@@ -187,7 +189,7 @@ impl Cycle {
     pub async fn turn(&mut self, now: Timestamp, messages: Vec<Message>) -> Result<Turn, TurnError> {
         let mut answers = Vec::with_capacity(messages.len());
         let mut again = Vec::new();
-        let mut configured = None;
+        let (mut configured, mut new) = (false, None);
         if messages.is_empty() {
             let _ = self.core.step(now, Input::Tick);
         }
@@ -196,6 +198,7 @@ impl Cycle {
                 Message::Input(input, to) => {
                     if let Input::Configure(configuration) = &*input {
                         self.configuration.clone_from(configuration);
+                        configured = true;
                     }
                     if let Input::Configure(_) | Input::Notice(_) = &*input {
                         again.push(Message::Input(input.clone(), None));
@@ -206,7 +209,7 @@ impl Cycle {
                     }
                 }
                 Message::Configure(Configure { configuration, then, done }) => {
-                    configured = Some(configuration.clone());
+                    new = Some(configuration.clone());
                     let _ = self.core.step(now, Input::Configure(configuration));
                     answers.push(Answer::Read(Box::new(move || {
                         then();
@@ -227,10 +230,10 @@ impl Cycle {
         let commit = began.map(Moment::past);
         match committed {
             Ok(()) => {
-                if let Some(configuration) = configured {
-                    self.configuration = configuration;
+                if let Some(configuration) = new {
+                    (self.configuration, configured) = (configuration, true);
                 }
-                Ok(Turn { batch, answers, commit })
+                Ok(Turn { batch, answers, configured, commit })
             }
             Err(error) => {
                 for answer in answers {
@@ -245,6 +248,11 @@ impl Cycle {
                 })
             }
         }
+    }
+
+    /// The configuration in force.
+    pub(crate) fn configuration(&self) -> &Configuration {
+        &self.configuration
     }
 
     /// The state between turns.

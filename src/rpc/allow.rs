@@ -15,11 +15,11 @@ use wharfinger_core::{
 
 /// Compares a request for leases with the rules of its caller. Selectors without a pool match only pools of a rule that allows all
 /// of the request.
-pub(crate) async fn lease(context: &Context, identity: &Identity, request: &mut LeaseRequest) -> Result<(), RpcError> {
+pub(crate) fn lease(context: &Context, identity: &Identity, request: &mut LeaseRequest) -> Result<(), RpcError> {
     let usual = match request.ttl {
         Some(_) => None,
         None if !identity.roles.limits_ttl() => None,
-        None => usual_ttl(context, identity, request).await?,
+        None => usual_ttl(context, identity, request)?,
     };
     let Allowed { pools, total, rule } = identity.roles.lease(&wanted(request, usual)).map_err(RpcError::Refused)?;
     tracing::trace!(request = &*request.request_id, principal = &*identity.principal, rule, "a rule allows it");
@@ -29,14 +29,14 @@ pub(crate) async fn lease(context: &Context, identity: &Identity, request: &mut 
 }
 
 /// The same for a request over a session, whose TTL is that of the leases. The request keeps its own words.
-pub(crate) async fn lease_kept(
+pub(crate) fn lease_kept(
     context: &Context,
     identity: &Identity,
     request: &mut LeaseRequest,
     ttl: Millis,
 ) -> Result<(), RpcError> {
     let own = request.ttl.replace(ttl);
-    let allowed = lease(context, identity, request).await;
+    let allowed = lease(context, identity, request);
     request.ttl = own;
     allowed
 }
@@ -73,16 +73,10 @@ pub(crate) fn wanted(request: &LeaseRequest, usual: Option<Millis>) -> Wanted<'_
 }
 
 /// The longest TTL that the claims of a request have by their pools.
-async fn usual_ttl(context: &Context, identity: &Identity, request: &LeaseRequest) -> Result<Option<Millis>, RpcError> {
+fn usual_ttl(context: &Context, identity: &Identity, request: &LeaseRequest) -> Result<Option<Millis>, SubmitError> {
     let mut request = request.clone();
     among(&mut request, &identity.roles.pools_with(Verb::Lease));
-    let read =
-        move |view: View<'_>, _now| request.claims.iter().filter_map(|claim| view.usual_ttl(&claim.selector)).max();
-    Ok(context.read(&request_scope(identity), read).await?)
-}
-
-fn request_scope(identity: &Identity) -> Scope {
-    identity.leases().sees
+    context.usual_ttl(request.claims.iter().map(|claim| &*claim.selector))
 }
 
 /// Selectors without a pool match these pools alone.

@@ -21,7 +21,7 @@ use tokio_util::task::TaskTracker;
 use tonic::metadata::MetadataValue;
 use tonic::{Response, Status};
 use wharfinger_core::{
-    Caller, Core, EventKind, Input, Lease, LeaseId, Reading, Reply, Revision, Scope, Timestamp, View,
+    Caller, Core, EventKind, Input, Lease, LeaseId, Millis, Reading, Reply, Revision, Scope, Selector, Timestamp, View,
 };
 
 /// Returns the counts of the machines that adapters buy; called for each answer.
@@ -101,6 +101,14 @@ impl Context {
             Role::Leading => self.sources.quotas.take(&caller.tenant, Instant::now()),
             Role::Following => Ok(()),
         }
+    }
+
+    /// The longest TTL that leases by these selectors have if their request has none. A server that has not led yet decides nothing.
+    pub(crate) fn usual_ttl<'s>(
+        &self,
+        selectors: impl Iterator<Item = &'s Selector>,
+    ) -> Result<Option<Millis>, SubmitError> {
+        self.handle.usual_ttls().longest(selectors).ok_or(SubmitError::NotLeader(None))
     }
 
     /// Submits an input and waits until its changes are durable.

@@ -30,20 +30,24 @@ impl pb::lease_service_server::LeaseService for LeaseApi {
         let identity = principal::identity(&request)?;
         let caller = identity.leases();
         let (mut wanted, wait) = convert::lease(request.get_ref(), caller.clone())?;
-        allow::lease(&self.0, &identity, &mut wanted).await?;
-        let asked = wanted.clone();
+        allow::lease(&self.0, &identity, &mut wanted)?;
         self.0.count_request(&caller)?;
-        // Before the request is submitted: a caller that is refused here has no lease in the queue.
-        let stay = if wait.is_zero() { None } else { Some(self.0.sources.quotas.stay(&caller.tenant)?) };
-        let place = if wait.is_zero() { None } else { Some(self.0.waits.enter_stay("waiting Lease calls")?) };
         let deadline = Instant::now() + wait;
-        let allowed = |roles: &Roles| allow::still_allows(roles, &asked);
+        // Before the request is submitted: a caller that is refused here has no lease in the queue.
+        let waiting = if wait.is_zero() {
+            None
+        } else {
+            let stay = self.0.sources.quotas.stay(&caller.tenant)?;
+            Some((stay, self.0.waits.enter_stay("waiting Lease calls")?, wanted.clone()))
+        };
         let mut leases = self.0.within(async { leases_of(self.0.submit(Input::Lease(wanted)).await?) }).await?;
-        if place.is_some() && !settled(&leases) {
-            let ended = self.0.trust.ended(&identity, allowed);
+        if let Some((_stay, _place, asked)) = &waiting
+            && !settled(&leases)
+        {
+            let ended = self.0.trust.ended(&identity, |roles: &Roles| allow::still_allows(roles, asked));
             leases = self.wait(leases, &caller, deadline, ended).await?;
         }
-        drop((stay, place));
+        drop(waiting);
         Ok(Response::new(leased(&self.0, &caller, &leases).await?))
     }
 

@@ -1,6 +1,6 @@
 //! The layer that gives each call its identity, and refuses a method whose verb its roles do not have.
 
-use crate::auth::{Access, Addresses, Identity, Origin, Passed, Proof, Trust, Verb, access};
+use crate::auth::{Access, Addresses, Identity, Origin, Passed, Proof, Roles, Trust, Verb, access};
 use crate::engine::{Leadership, Role};
 use crate::rpc::audit::Refusals;
 use crate::rpc::connection::ConnectInfo;
@@ -167,22 +167,35 @@ fn admit(
     let mut identity = identity?;
     let trace = one(request.headers(), "traceparent").and_then(TraceParent::parse);
     identity.trace = trace.map(|trace| trace.to_string().into());
-    let (allowed, wanted) = match access {
-        Access::Open | Access::Undisclosed | Access::Known => (true, String::new()),
-        Access::AnyRole => (!identity.roles.is_empty(), "a role".to_owned()),
-        Access::Verbs(verbs) => {
-            let names: Vec<String> = verbs.iter().map(ToString::to_string).collect();
-            (verbs.iter().any(|verb| identity.roles.has(*verb)), format!("the verb {}", names.join(" or ")))
-        }
-    };
-    if !allowed {
+    if !may(&identity.roles, access) {
         let method = method_of(request.uri().path());
+        let wanted = wanted(access);
         let Identity { principal, roles, .. } = &identity;
         let message = format!("the roles of {principal} ({roles}) may not call {method}, which needs {wanted}");
         return Err(Refused { error: RpcError::NotAllowed(message), who: Some(Box::new(identity)) });
     }
     request.extensions_mut().insert(Arc::new(identity));
     Ok(request)
+}
+
+/// Whether a caller of these roles may make a call of this kind.
+fn may(roles: &Roles, access: Access) -> bool {
+    match access {
+        Access::Open | Access::Undisclosed | Access::Known => true,
+        Access::AnyRole => !roles.is_empty(),
+        Access::Verbs(verbs) => verbs.iter().any(|verb| roles.has(*verb)),
+    }
+}
+
+/// The part of the refusal of a call of this kind that names its need.
+fn wanted(access: Access) -> String {
+    match access {
+        Access::Open | Access::Undisclosed | Access::Known | Access::AnyRole => "a role".to_owned(),
+        Access::Verbs(verbs) => {
+            let names: Vec<String> = verbs.iter().map(ToString::to_string).collect();
+            format!("the verb {}", names.join(" or "))
+        }
+    }
 }
 
 /// The name of the method with this path.
@@ -200,7 +213,7 @@ fn one<'h>(headers: &'h HeaderMap, name: &str) -> Option<&'h str> {
 impl<S> Layer<S> for Identify {
     type Service = Identified<S>;
     fn layer(&self, service: S) -> Identified<S> {
-        Identified { service, identify: self.clone() }
+        Identified { service, identify: Arc::new(self.clone()) }
     }
 }
 
@@ -208,7 +221,7 @@ impl<S> Layer<S> for Identify {
 #[derive(Clone)]
 pub(crate) struct Identified<S> {
     service: S,
-    identify: Identify,
+    identify: Arc<Identify>,
 }
 
 type Answer = Result<Response<Body>, Infallible>;

@@ -263,7 +263,7 @@ async fn answer(
         match call {
             Some(Call::Lease(request)) => {
                 let mut wanted = convert::session::lease_kept(&request, caller.clone(), stream)?;
-                allow::lease_kept(context, identity, &mut wanted, ttl).await?;
+                allow::lease_kept(context, identity, &mut wanted, ttl)?;
                 context.count_request(&caller)?;
                 let leases = leases_of(context.submit(Input::Lease(wanted)).await?)?;
                 Ok(Answer::Lease(leased(context, &caller, &leases).await?))

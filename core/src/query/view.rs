@@ -2,8 +2,8 @@
 
 use crate::{
     AdminRequest, Core, Explanation, Impact, ItemView, Lease, LeaseId, LeaseState, LikelyStart, MachineKey,
-    MachineName, Millis, NoStart, PoolView, QueuePage, QueuePlace, Rejection, Reply, Resource, ResourceId,
-    ResourceState, Revision, Scope, Selector, SessionId, TenantView, Timestamp,
+    MachineName, NoStart, PoolView, QueuePage, QueuePlace, Rejection, Reply, Resource, ResourceId, ResourceState,
+    Revision, Scope, SessionId, TenantView, Timestamp,
 };
 use alloc::sync::Arc;
 use alloc::vec::Vec;
@@ -120,11 +120,6 @@ impl<'c> View<'c> {
     /// One pool.
     pub fn pool(&self, name: &str) -> Option<PoolView> {
         self.core.pool(name).filter(|pool| self.scope.shows_pool(&pool.config.name))
-    }
-
-    /// The TTL of a lease by this selector whose request has none.
-    pub fn usual_ttl(&self, selector: &Selector) -> Option<Millis> {
-        self.core.pools_for(selector).map(|pool| pool.config.default_ttl).next()
     }
 
     /// Whether a resource of this pool has slots for several leases.

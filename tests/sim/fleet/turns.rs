@@ -182,7 +182,12 @@ impl World {
                     self.post(n, Mail::Watch(w, connection, told));
                 }
                 let batch = self.with_new_numbers(batch);
-                self.releases(n, cycle, Turn { batch, answers: Vec::new(), commit: None }, Vec::new())
+                self.releases(
+                    n,
+                    cycle,
+                    Turn { batch, answers: Vec::new(), configured: false, commit: None },
+                    Vec::new(),
+                )
             }
             Done::Turned(cycle, Ok(turn), asked) => {
                 if !turn.may_leave(self.leads_on(n)) {
@@ -228,7 +233,12 @@ impl World {
                 (self.servers[n].listening, self.servers[n].last_turn) = (self.now, self.now);
                 self.servers[n].served = self.now;
                 self.keeps_calls(n, &batch.effects);
-                self.releases(n, cycle, Turn { batch, answers: Vec::new(), commit: None }, Vec::new())
+                self.releases(
+                    n,
+                    cycle,
+                    Turn { batch, answers: Vec::new(), configured: false, commit: None },
+                    Vec::new(),
+                )
             }
             Done::Recovered(_, Err(StoreError::Deposed { .. })) => {
                 self.begins_anew(n, "another leads: it can't recover");
