@@ -185,8 +185,11 @@ impl Core {
     fn check_parties(&self) -> Result<(), String> {
         let mut fresh: BTreeMap<&Party, (BTreeSet<Place>, u32)> = BTreeMap::new();
         for ((party, priority), lane) in self.queue().classes().flat_map(|class| &class.lanes) {
+            if !lane.is_counted() {
+                return Err(format!("the requests of {party:?} are counted wrongly: {lane:?}"));
+            }
             let (heads, leases) = fresh.entry(party).or_default();
-            heads.extend(lane.first_key_value().map(|(seq, _)| (*priority, *seq)));
+            heads.extend(lane.first().map(|(seq, _)| (*priority, seq)));
             *leases += lane.values().map(|waiter| waiter.leases.len() as u32).sum::<u32>();
         }
         let own = self

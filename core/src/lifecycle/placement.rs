@@ -128,7 +128,7 @@ impl Core {
             let looked = round.looked.get(id).map(|looked| looked.lanes.clone()).unwrap_or_default();
             let all = lanes.flat_map(|(name, lane)| {
                 let seen = looked.get(name).copied().unwrap_or(0);
-                lane.keys().skip(seen).map(move |seq| (&name.0, (name.1, *seq)))
+                lane.behind(seen).map(move |(seq, _)| (&name.0, (name.1, *seq)))
             });
             for (party, place) in all {
                 let at = Stand { class: *id, key: class.key.clone(), place, party: party.clone() };

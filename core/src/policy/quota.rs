@@ -64,8 +64,8 @@ impl Core {
                 let Some(lane) = self.queue().lane(class, party, priority) else { continue };
                 let looked = round.looked.get(&class).and_then(|looked| looked.lanes.get(&(party.clone(), priority)));
                 let seen = looked.copied().unwrap_or(0);
-                if seen > 0 && lane.first_key_value().is_some_and(|(first, _)| *first == seq) {
-                    line.put(lane.keys().nth(seen).map(|seq| ((priority, *seq), class)));
+                if seen > 0 && lane.first().is_some_and(|(first, _)| first == seq) {
+                    line.put(lane.behind(seen).next().map(|(seq, _)| ((priority, *seq), class)));
                     continue;
                 }
                 let Some(key) = self.queue().class(class).map(|class| &class.key) else { continue };

@@ -134,7 +134,7 @@ impl Core {
 
     /// The longest wait in a class. In a lane the first has waited longest.
     fn oldest(&self, class: &Class, now: Timestamp) -> Millis {
-        let firsts = class.lanes.values().filter_map(|lane| lane.first_key_value()).map(|(_, waiter)| waiter);
+        let firsts = class.lanes.values().filter_map(|lane| lane.first()).map(|(_, waiter)| waiter);
         let leases = firsts.filter_map(|waiter| waiter.leases.first()).filter_map(|id| self.lease(*id));
         leases.map(|lease| now.since(lease.created_at)).max().unwrap_or(Millis(0))
     }

@@ -2,7 +2,8 @@
 
 use crate::Core;
 use crate::policy::turn::Share;
-use crate::state::queue::{Lane, Stand};
+use crate::state::lane::Lane;
+use crate::state::queue::Stand;
 use crate::state::want::ClassKey;
 use crate::{Blocker, BlockerCode};
 use alloc::format;
@@ -30,7 +31,7 @@ impl Core {
     fn before(&self, at: &Stand) -> Before {
         let mut before = Before::default();
         let Some(class) = self.queue().class(at.class) else { return before };
-        let older = |lane: &Lane| lane.range(..at.place.1).count() as u32;
+        let older = |lane: &Lane| lane.older_than(at.place.1) as u32;
         let own = self.queue().lane(at.class, &at.party, at.place.0).map_or(0, older);
         for ((party, priority), lane) in &class.lanes {
             if *priority < at.place.0 {
@@ -54,11 +55,14 @@ impl Core {
             Share::new(self.held_for(&of.party, &of.key) + wanted, weight)
         };
         let wanted = share(at, own);
-        let goes_before = |(n, seq): (usize, &u64)| {
-            let other = share(other, n as u32);
-            other < wanted || (other == wanted && *seq < at.place.1)
-        };
-        lane.keys().enumerate().take_while(|entry| goes_before(*entry)).count() as u32
+        // The share grows with each request, so that the first ones have smaller shares, and at most one has the same.
+        let (mut least, mut most) = (0, lane.len() as u32);
+        while least < most {
+            let middle = least + (most - least) / 2;
+            if share(other, middle) < wanted { least = middle + 1 } else { most = middle }
+        }
+        let same = lane.behind(least as usize).next().filter(|_| share(other, least) == wanted);
+        least + u32::from(same.is_some_and(|(seq, _)| *seq < at.place.1))
     }
 
     /// The rule that decides the place of a request where tenants compete, as the end of a sentence; empty where they do not.

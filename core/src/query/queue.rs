@@ -5,7 +5,8 @@
 use crate::Core;
 use crate::policy::turn::Share;
 use crate::query::start::{LikelyStart, NoStart};
-use crate::state::queue::{Class, Lane, Party, Place, Stand, Waiter};
+use crate::state::lane::Lane;
+use crate::state::queue::{Class, Party, Place, Stand, Waiter};
 use crate::state::want::{ClassKey, Want};
 use crate::{Lease, LeaseId, Scope, Timestamp};
 use alloc::collections::btree_map::Range;
@@ -244,11 +245,11 @@ impl Core {
             // After one of the broker's own: those of tenants came before.
             Some(After { party: None, .. }) => walks.iter_mut().for_each(Walk::pass_all),
             Some(After { party, place: (_, seq), holds }) => {
-                let empty = Lane::new();
+                let empty = Lane::default();
                 let lane = lanes.iter().find(|(of, _)| *of == party).map_or(&empty, |(_, lane)| *lane);
-                let older = lane.range(..*seq).count() as u64;
+                let older = lane.older_than(*seq) as u64;
                 let last = self.walk(key, party, lane);
-                let last = last.share(older + u64::from(!holds || lane.contains_key(seq)));
+                let last = last.share(older + u64::from(!holds || lane.get(*seq).is_some()));
                 walks.iter_mut().for_each(|walk| walk.pass((last, *seq)));
             }
         }
@@ -281,7 +282,7 @@ impl Level {
         after: Option<&After>,
         show: &mut Show<'_, 'q>,
     ) -> ControlFlow<()> {
-        let own_seqs: Vec<u64> = own.iter().flat_map(|(_, lane)| lane.keys().copied()).collect();
+        let own_before = |seq: u64| own.map_or(0, |(_, lane)| lane.older_than(seq));
         let place = |before: usize| u32::try_from(self.base + before as u64 + 1).unwrap_or(u32::MAX);
         let mut passed: usize = walks.iter().map(|walk| walk.before as usize).sum();
         let mut next: BinaryHeap<Reverse<(Share, u64, usize)>> = BinaryHeap::new();
@@ -292,7 +293,7 @@ impl Level {
             let walk = &mut walks[n];
             let Some((_, waiter)) = walk.rest.next() else { continue };
             walk.before += 1;
-            let position = place(passed + own_seqs.partition_point(|own| *own < seq));
+            let position = place(passed + own_before(seq));
             passed += 1;
             next.extend(walk.head().map(|(share, seq)| Reverse((share, seq, n))));
             show(Served { position, party: walk.party, place: (self.priority, seq), waiter })?;
@@ -303,7 +304,7 @@ impl Level {
         let own_after = after.filter(|after| after.party.is_none());
         let from = own_after.map_or(Bound::Unbounded, |after| Bound::Excluded(after.place.1));
         for (seq, waiter) in lane.range((from, Bound::Unbounded)) {
-            let older = own_seqs.partition_point(|own| own < seq) + of_tenants.partition_point(|other| other < seq);
+            let older = own_before(*seq) + of_tenants.partition_point(|other| other < seq);
             show(Served { position: place(older), party, place: (self.priority, *seq), waiter })?;
         }
         ControlFlow::Continue(())
@@ -324,7 +325,7 @@ impl Walk<'_> {
     /// Goes past all of them.
     fn pass_all(&mut self) {
         self.before = self.lane.len() as u64;
-        self.rest = self.lane.range(u64::MAX..);
+        self.rest = self.lane.none();
     }
 
     /// Goes past those that are served up to a share and an age.
@@ -335,10 +336,10 @@ impl Walk<'_> {
             let middle = least + (most - least) / 2;
             if self.share(middle + 1) < last.0 { least = middle + 1 } else { most = middle }
         }
-        for _ in self.before..least {
-            self.rest.next();
+        if self.before < least {
+            self.before = least;
+            self.rest = self.lane.behind(least as usize);
         }
-        self.before = self.before.max(least);
         while self.head().is_some_and(|head| head <= last) {
             self.before += 1;
             self.rest.next();

@@ -5,6 +5,7 @@ mod accusers;
 mod counts;
 mod domains;
 pub(crate) mod intern;
+pub(crate) mod lane;
 pub(crate) mod learned;
 mod leases;
 mod machines;

@@ -1,6 +1,7 @@
 //! The queue: classes of requests that want the same, each with a lane for each tenant and priority. Within a lane age
 //! decides; between lanes see `policy/fair.rs`. A request that goes back to the queue keeps its place.
 
+use crate::state::lane::Lane;
 use crate::state::numbered::Numbered;
 use crate::state::reach::{ReachId, Reaches};
 use crate::state::want::{ClassId, ClassKey};
@@ -26,9 +27,6 @@ pub(crate) struct Waiter {
     pub(crate) since: Timestamp,
 }
 
-/// The requests of one party and one priority in a class, by age.
-pub(crate) type Lane = BTreeMap<u64, Waiter>;
-
 #[derive(Clone, Debug)]
 pub(crate) struct Class {
     pub(crate) key: ClassKey,
@@ -45,12 +43,11 @@ pub(crate) struct Class {
 impl Class {
     /// The oldest request of the highest priority, of any tenant.
     pub(crate) fn first(&self) -> Option<(Place, &Waiter)> {
-        let first = |((_, priority), lane): (&(Party, Reverse<i32>), &'_ Lane)| {
-            lane.first_key_value().map(|(seq, _)| (*priority, *seq))
-        };
+        let first =
+            |((_, priority), lane): (&(Party, Reverse<i32>), &'_ Lane)| lane.first().map(|(seq, _)| (*priority, seq));
         let place = self.lanes.iter().filter_map(first).min()?;
         let lanes = self.lanes.iter().filter(|((_, priority), _)| *priority == place.0);
-        lanes.filter_map(|(_, lane)| lane.get(&place.1)).next().map(|waiter| (place, waiter))
+        lanes.filter_map(|(_, lane)| lane.get(place.1)).next().map(|waiter| (place, waiter))
     }
 }
 
@@ -144,7 +141,7 @@ impl Queue {
         class.bounded += usize::from(own.bounded);
         let (priority, seq) = place;
         let lane = class.lanes.entry((party, priority)).or_default();
-        let first = lane.first_key_value().map(|(first, _)| *first);
+        let first = lane.first().map(|(first, _)| first);
         let head = Head { class: id, since: waiter.since };
         let before = lane.insert(seq, waiter);
         debug_assert!(before.is_none(), "two requests at the place {place:?}: {before:?} is lost");
@@ -164,7 +161,7 @@ impl Queue {
         let class = self.classes.get_mut(id)?;
         let name = (party.clone(), place.0);
         let lane = class.lanes.get_mut(&name)?;
-        let waiter = lane.remove(&place.1)?;
+        let waiter = lane.remove(place.1)?;
         let leases = waiter.leases.len() as u32;
         class.leases -= leases;
         class.requests -= 1;
@@ -176,9 +173,9 @@ impl Queue {
             class.bounded -= usize::from(own.bounded);
             if let Some(heads) = own.heads.get_mut(&class.reach) {
                 if heads.remove(&place).is_some()
-                    && let Some((next, waiter)) = lane.first_key_value()
+                    && let Some((next, waiter)) = lane.first()
                 {
-                    heads.insert((place.0, *next), Head { class: id, since: waiter.since });
+                    heads.insert((place.0, next), Head { class: id, since: waiter.since });
                 }
                 if heads.is_empty() {
                     own.heads.remove(&class.reach);
@@ -247,7 +244,7 @@ impl Queue {
 
     /// The request at a place.
     pub(crate) fn waiter(&self, at: &Stand) -> Option<&Waiter> {
-        self.lane(at.class, &at.party, at.place.0)?.get(&at.place.1)
+        self.lane(at.class, &at.party, at.place.0)?.get(at.place.1)
     }
 
     /// All parties with what they have in the queue.
