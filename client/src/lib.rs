@@ -140,6 +140,9 @@ pub struct ClientOptions {
     /// The place of the caller in its trace, a `traceparent` of W3C Trace Context. It is sent with each call. A text that no header may
     /// have is not sent.
     pub traceparent: Option<String>,
+    /// The program that calls, as `NAME/VERSION`, in the header `user-agent`. `None`: the header names the
+    /// transport alone, and so it does for a text that no header may have.
+    pub user_agent: Option<String>,
 }
 
 /// The token of a caller. `Debug` prints no value.
@@ -217,6 +220,7 @@ impl Default for ClientOptions {
             tls: ClientSettings::default(),
             on_retry: None,
             traceparent: None,
+            user_agent: None,
         }
     }
 }

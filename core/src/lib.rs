@@ -106,7 +106,7 @@ pub use self::state::Core;
 pub use self::state::learned::Learned;
 pub use clock::{HybridClock, Reading};
 pub use command::Impact;
-pub use model::caller::{Caller, Provenance, Scope, Within};
+pub use model::caller::{Caller, Program, Provenance, Scope, Within};
 pub use model::cause::{CauseChain, Link, Reason, Source};
 pub use model::effect::{Effect, Work};
 pub use model::event::{Event, EventKind};

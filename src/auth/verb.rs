@@ -82,6 +82,27 @@ impl Verb {
         let name = self.as_str().rsplit('.').next().unwrap_or_default();
         name.split('-').map(|word| word[..1].to_uppercase() + &word[1..]).collect()
     }
+
+    /// The commands of operators.
+    const COMMANDS: [Verb; 12] = [
+        Verb::Cordon,
+        Verb::Uncordon,
+        Verb::Drain,
+        Verb::Undrain,
+        Verb::Check,
+        Verb::Taint,
+        Verb::Quarantine,
+        Verb::Hold,
+        Verb::Recover,
+        Verb::Recycle,
+        Verb::ForceDestroy,
+        Verb::Break,
+    ];
+
+    /// The command of operators whose method has this name. `None`: it is the method of another verb.
+    pub(crate) fn command(method: &str) -> Option<Verb> {
+        Verb::COMMANDS.into_iter().find(|verb| verb.method() == method)
+    }
 }
 
 impl fmt::Display for Verb {
@@ -163,6 +184,7 @@ mod tests {
         for verb in Verb::ALL {
             assert_eq!(Verb::parse(verb.as_str()), Some(*verb));
         }
+        assert_eq!((Verb::command("ForceDestroy"), Verb::command("Lease")), (Some(Verb::ForceDestroy), None));
         assert_eq!(Verb::remedy("resource.drian"), "did you mean \"resource.drain\"?");
     }
 }

@@ -356,6 +356,7 @@ impl Json for pb::EventCaller {
             "via": self.via,
             "roles": self.roles,
             "method": self.method,
+            "program": some(&self.program),
         })
     }
 }

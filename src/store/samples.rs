@@ -4,8 +4,8 @@ use std::sync::Arc;
 use wharfinger_core::{
     Assignment, AtRisk, CauseChain, Cleanup, Cordon, Ended, Event, EventKind, Evidence, FailReason, Fault, Finding,
     GroupId, Hold, Lease, LeaseId, LeaseSpec, LeaseState, Link, Losses, Machine, MachineKey, Millis, Op, Order,
-    Outcome, Parent, PoolRow, Pools, Provenance, Reason, Record, Resource, ResourceId, ResourceState, Revision, Run,
-    Selector, Session, SessionId, Source, Subject, Texts, Timestamp, Uses, Weight, WorkFailure,
+    Outcome, Parent, PoolRow, Pools, Program, Provenance, Reason, Record, Resource, ResourceId, ResourceState,
+    Revision, Run, Selector, Session, SessionId, Source, Subject, Texts, Timestamp, Uses, Weight, WorkFailure,
 };
 
 /// Number of states of [`Samples::lease`].
@@ -390,6 +390,7 @@ pub(super) fn event(revision: u64, subject: Subject) -> Event {
                 proof: Arc::from("token:ci-7"),
                 peer: Some(Arc::from("10.0.0.9:4711")),
                 via: revision.is_multiple_of(3).then(|| Arc::from("10.0.0.1:5")),
+                program: revision.is_multiple_of(7).then_some(Program::Page),
                 roles: Arc::from("agent"),
                 method: Arc::from("Lease"),
                 trace: revision

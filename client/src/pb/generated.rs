@@ -745,6 +745,10 @@ pub struct EventCaller {
     /// Name of the method.
     #[prost(string, tag = "6")]
     pub method: ::prost::alloc::string::String,
+    /// Program by which the caller called: page, cli, jenkins or api, which is any other client. Open set: show an unknown program as
+    /// it is. Empty: it is not known.
+    #[prost(string, tag = "7")]
+    pub program: ::prost::alloc::string::String,
 }
 /// State of a lease. Later versions may add states: see Lease for how a client survives them.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord, ::prost::Enumeration)]

@@ -436,6 +436,7 @@ fn provenance(caller: &Provenance) -> pb::EventCaller {
         via: text(&caller.via),
         roles: caller.roles.to_string(),
         method: caller.method.to_string(),
+        program: caller.program.map(|program| program.to_string()).unwrap_or_default(),
     }
 }
 
