@@ -134,6 +134,10 @@ impl Core {
             if ordered != row.cordoned {
                 return Err(format!("{key} is cordoned: {ordered:?}; {} shows {:?}", row.id, row.cordoned));
             }
+            let note = self.machine(&key).and_then(|machine| machine.note.as_ref());
+            if note != row.note.as_ref() {
+                return Err(format!("{key} has the note {note:?}; {} shows {:?}", row.id, row.note));
+            }
             let drained = self.machine(&key).is_some_and(|machine| machine.drained.is_some());
             if drained && matches!(row.state.stage(), Stage::Coming | Stage::Ready | Stage::Doubted | Stage::Repairing)
             {

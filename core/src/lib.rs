@@ -121,7 +121,7 @@ pub use model::lease::{
     Assignment, Cleanup, Ended, FailReason, Fault, Finding, Lease, LeaseSpec, LeaseState, Outcome, Texts,
 };
 pub use model::losses::Losses;
-pub use model::machine::{Machine, MachineKey, MachineName, MachineVerb, Order};
+pub use model::machine::{Machine, MachineKey, MachineName, MachineVerb, Note, Order};
 pub use model::output::{Batch, Rejection, RejectionKind, Reply, Snapshot};
 pub use model::pool::{Brake, Cordon, DoubtPolicy, Isolation, Item, PoolConfig, PoolRow, Timeouts, Traits};
 pub use model::pools::{Pools, matches};

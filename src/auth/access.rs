@@ -49,6 +49,7 @@ pub(crate) fn access(path: &str) -> Option<Access> {
         "/wharfinger.v1.AdminService/Recover" => &[Verb::Recover],
         "/wharfinger.v1.AdminService/Recycle" => &[Verb::Recycle],
         "/wharfinger.v1.AdminService/ForceDestroy" => &[Verb::ForceDestroy],
+        "/wharfinger.v1.AdminService/Note" => &[Verb::Note],
         "/wharfinger.v1.AdminService/Weather" => &[Verb::Weather],
         "/wharfinger.v1.AdminService/Events" => &[Verb::Events],
         "/wharfinger.v1.LeaseService/GetServer" => return Some(Access::AnyRole),

@@ -51,6 +51,7 @@ verbs! {
     Recover "resource.recover" "Ends a quarantine or a hold.",
     Recycle "resource.recycle" "Destroys a resource, and makes another.",
     ForceDestroy "resource.force-destroy" "Forgets a resource at once.",
+    Note "resource.note" "Writes a note on a resource.",
     Events "events" "Reads the audit trail.",
     Weather "weather" "Reads the counts of machines that the server buys.",
 }
@@ -84,7 +85,7 @@ impl Verb {
     }
 
     /// The commands of operators.
-    const COMMANDS: [Verb; 12] = [
+    const COMMANDS: [Verb; 13] = [
         Verb::Cordon,
         Verb::Uncordon,
         Verb::Drain,
@@ -96,6 +97,7 @@ impl Verb {
         Verb::Recover,
         Verb::Recycle,
         Verb::ForceDestroy,
+        Verb::Note,
         Verb::Break,
     ];
 
@@ -177,7 +179,7 @@ mod tests {
     fn a_pattern_stands_for_whole_names_and_a_star_for_all_that_begin_so() {
         let names = |pattern: &str| Verbs::parse(pattern).map(|verbs| verbs.iter().count());
         assert_eq!(names("*"), Some(Verb::ALL.len()));
-        assert_eq!((names("lease"), names("lease.*"), names("resource.*")), (Some(1), Some(1), Some(13)));
+        assert_eq!((names("lease"), names("lease.*"), names("resource.*")), (Some(1), Some(1), Some(14)));
         for wrong in ["", "Lease", "lease*", "l*", "*e", "resource.**", "resource.", "nothing.*", "* "] {
             assert_eq!(names(wrong), None, "{wrong:?}");
         }

@@ -168,6 +168,13 @@ impl pb::admin_service_server::AdminService for AdminApi {
         Ok(Response::new(pb::ForceDestroyResponse { resource, machine, impact }))
     }
 
+    async fn note(&self, request: Request<pb::NoteRequest>) -> Answer<pb::NoteResponse> {
+        let by = By::new(&request, Verb::Note)?;
+        let command = convert::note(request.get_ref(), by.caller())?;
+        let Seen { resource, machine, impact, .. } = self.0.within(self.carry_out(&by, command)).await?;
+        Ok(Response::new(pb::NoteResponse { resource, machine, impact }))
+    }
+
     async fn r#break(&self, request: Request<pb::BreakRequest>) -> Answer<pb::BreakResponse> {
         let by = By::new(&request, Verb::Break)?;
         let command = convert::break_lease(request.get_ref(), by.caller())?;

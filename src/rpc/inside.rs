@@ -279,6 +279,7 @@ calls! {
         recover: RecoverRequest => RecoverResponse,
         recycle: RecycleRequest => RecycleResponse,
         force_destroy: ForceDestroyRequest => ForceDestroyResponse,
+        note: NoteRequest => NoteResponse,
         r#break: BreakRequest => BreakResponse,
     }
     TrustServiceClient {

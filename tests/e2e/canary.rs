@@ -28,7 +28,7 @@ const KEPT: [&str; 4] = ["-environment", "-input", "-output", "-argument"];
 const TRACE: &str = "00-4bf92f3577b34da6a3ce929d0e0e4736-00f067aa0ba902b7-01";
 
 /// Methods that change something. All others are asked.
-const CHANGES: [&str; 17] = [
+const CHANGES: [&str; 18] = [
     "Lease",
     "Release",
     "Renew",
@@ -45,6 +45,7 @@ const CHANGES: [&str; 17] = [
     "Recover",
     "Recycle",
     "ForceDestroy",
+    "Note",
     "Break",
 ];
 

@@ -464,6 +464,9 @@ pub struct Resource {
     /// Number of slots in use whose lease has ended, and which are being cleaned.
     #[prost(int32, tag = "34")]
     pub slots_in_cleaning: i32,
+    /// Note of an operator: that of the machine, if it stands for one. Not set: there is none, or it is not for this caller.
+    #[prost(message, optional, tag = "35")]
+    pub note: ::core::option::Option<Note>,
 }
 /// A lease whose work failed, as its holder reported.
 #[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
@@ -650,6 +653,9 @@ pub struct Item {
     /// Why the configuration does not enable it, in the words of the configuration.
     #[prost(string, tag = "9")]
     pub disabled_reason: ::prost::alloc::string::String,
+    /// Note of an operator. Not set: there is none, or it is not for this caller.
+    #[prost(message, optional, tag = "10")]
+    pub note: ::core::option::Option<Note>,
 }
 /// Losses one soon after the other: each is that of a resource which had been ready for less than ten minutes. From the second
 /// one on, the place rests before the next resource is made: one second, and twice as long with each further loss, at most ten
@@ -688,6 +694,19 @@ pub struct Order {
     /// Time at which it ends by itself. Not set: an operator withdraws it.
     #[prost(message, optional, tag = "4")]
     pub until: ::core::option::Option<::prost_types::Timestamp>,
+}
+/// A note of an operator on a machine, or on a resource that stands for none. It changes no state.
+#[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
+pub struct Note {
+    /// Operator that wrote it.
+    #[prost(string, tag = "1")]
+    pub by: ::prost::alloc::string::String,
+    /// Note.
+    #[prost(string, tag = "2")]
+    pub text: ::prost::alloc::string::String,
+    /// Time at which it was written.
+    #[prost(message, optional, tag = "3")]
+    pub at: ::core::option::Option<::prost_types::Timestamp>,
 }
 /// One entry of the audit trail.
 #[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
@@ -3571,6 +3590,39 @@ pub struct ForceDestroyResponse {
     #[prost(message, optional, tag = "15")]
     pub impact: ::core::option::Option<Impact>,
 }
+/// Request of AdminService.Note.
+#[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
+pub struct NoteRequest {
+    /// Resource. Exclusive with `machine`.
+    #[prost(string, tag = "1")]
+    pub resource_id: ::prost::alloc::string::String,
+    /// Note, in place of the one that is there. Empty: removes it. At most 4,096 bytes.
+    #[prost(string, tag = "2")]
+    pub text: ::prost::alloc::string::String,
+    /// Machine, in place of resource_id: POOL/ITEM, or the item alone where only one pool has it.
+    #[prost(string, tag = "3")]
+    pub machine: ::prost::alloc::string::String,
+    /// Changes nothing: the command is refused as without it.
+    #[prost(bool, tag = "14")]
+    pub validate_only: bool,
+    /// Revision of the answer in which the caller saw the target. The command is refused with CHANGED_SINCE if a lease got a slot
+    /// there since. 0: it is not compared.
+    #[prost(uint64, tag = "15")]
+    pub if_revision: u64,
+}
+/// Answer of AdminService.Note.
+#[derive(Clone, PartialEq, ::prost::Message)]
+pub struct NoteResponse {
+    /// The resource. Not set: no resource stands for the machine now.
+    #[prost(message, optional, tag = "1")]
+    pub resource: ::core::option::Option<Resource>,
+    /// Machine that has the note: it outlives the resource. Not set: the resource stands for no machine, and the note ends with it.
+    #[prost(message, optional, tag = "2")]
+    pub machine: ::core::option::Option<Item>,
+    /// Impact of the command, which ends nothing. Set only if the request has validate_only.
+    #[prost(message, optional, tag = "15")]
+    pub impact: ::core::option::Option<Impact>,
+}
 /// Request of AdminService.Break.
 #[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
 pub struct BreakRequest {
@@ -4157,6 +4209,28 @@ pub mod admin_service_client {
                 .insert(GrpcMethod::new("wharfinger.v1.AdminService", "ForceDestroy"));
             self.inner.unary(req, path, codec).await
         }
+        /// Writes a note on a machine, or on a resource that stands for none; or removes it. A note changes no state, and ends no lease.
+        pub async fn note(
+            &mut self,
+            request: impl tonic::IntoRequest<super::NoteRequest>,
+        ) -> std::result::Result<tonic::Response<super::NoteResponse>, tonic::Status> {
+            self.inner
+                .ready()
+                .await
+                .map_err(|e| {
+                    tonic::Status::unknown(
+                        format!("Service was not ready: {}", e.into()),
+                    )
+                })?;
+            let codec = tonic_prost::ProstCodec::default();
+            let path = http::uri::PathAndQuery::from_static(
+                "/wharfinger.v1.AdminService/Note",
+            );
+            let mut req = request.into_request();
+            req.extensions_mut()
+                .insert(GrpcMethod::new("wharfinger.v1.AdminService", "Note"));
+            self.inner.unary(req, path, codec).await
+        }
         /// Ends a lease against its holder's will.
         pub async fn r#break(
             &mut self,
@@ -4344,6 +4418,11 @@ pub mod admin_service_server {
             tonic::Response<super::ForceDestroyResponse>,
             tonic::Status,
         >;
+        /// Writes a note on a machine, or on a resource that stands for none; or removes it. A note changes no state, and ends no lease.
+        async fn note(
+            &self,
+            request: tonic::Request<super::NoteRequest>,
+        ) -> std::result::Result<tonic::Response<super::NoteResponse>, tonic::Status>;
         /// Ends a lease against its holder's will.
         async fn r#break(
             &self,
@@ -5143,6 +5222,49 @@ pub mod admin_service_server {
                     let inner = self.inner.clone();
                     let fut = async move {
                         let method = ForceDestroySvc(inner);
+                        let codec = tonic_prost::ProstCodec::default();
+                        let mut grpc = tonic::server::Grpc::new(codec)
+                            .apply_compression_config(
+                                accept_compression_encodings,
+                                send_compression_encodings,
+                            )
+                            .apply_max_message_size_config(
+                                max_decoding_message_size,
+                                max_encoding_message_size,
+                            );
+                        let res = grpc.unary(method, req).await;
+                        Ok(res)
+                    };
+                    Box::pin(fut)
+                }
+                "/wharfinger.v1.AdminService/Note" => {
+                    #[allow(non_camel_case_types)]
+                    struct NoteSvc<T: AdminService>(pub Arc<T>);
+                    impl<T: AdminService> tonic::server::UnaryService<super::NoteRequest>
+                    for NoteSvc<T> {
+                        type Response = super::NoteResponse;
+                        type Future = BoxFuture<
+                            tonic::Response<Self::Response>,
+                            tonic::Status,
+                        >;
+                        fn call(
+                            &mut self,
+                            request: tonic::Request<super::NoteRequest>,
+                        ) -> Self::Future {
+                            let inner = Arc::clone(&self.0);
+                            let fut = async move {
+                                <T as AdminService>::note(&inner, request).await
+                            };
+                            Box::pin(fut)
+                        }
+                    }
+                    let accept_compression_encodings = self.accept_compression_encodings;
+                    let send_compression_encodings = self.send_compression_encodings;
+                    let max_decoding_message_size = self.max_decoding_message_size;
+                    let max_encoding_message_size = self.max_encoding_message_size;
+                    let inner = self.inner.clone();
+                    let fut = async move {
+                        let method = NoteSvc(inner);
                         let codec = tonic_prost::ProstCodec::default();
                         let mut grpc = tonic::server::Grpc::new(codec)
                             .apply_compression_config(

@@ -6,6 +6,7 @@ use crate::cli::connect::Context;
 use crate::cli::error::Failure;
 use crate::cli::exit::Exit;
 use crate::cli::json::{self, Json};
+use crate::cli::machines;
 use crate::cli::paging::{page_size, warn_of_more};
 use crate::cli::select::{Placed, placed};
 use crate::cli::text;
@@ -72,7 +73,7 @@ pub(crate) async fn resources(context: &Context, args: ResourcesArgs) -> Result<
             resource.uses.into(),
             text::ago(resource.created_at.as_ref()).into(),
             dash(&resource.parent_id).into(),
-            comfy_table::Cell::from(resource_why(resource)),
+            comfy_table::Cell::from(why_and_note(resource)),
         ]);
     }
     ui.print(table, "no resources; they are made when someone waits, or when a pool has min_ready")?;
@@ -81,6 +82,13 @@ pub(crate) async fn resources(context: &Context, args: ResourcesArgs) -> Result<
     let shown = |pool: &&pb::Pool| request.pools.is_empty() || request.pools.contains(&pool.name);
     machines_out(context, all.iter().filter(shown))?;
     Ok(Exit::Ok)
+}
+
+/// Why a resource is as it is, and the note on it.
+fn why_and_note(resource: &pb::Resource) -> String {
+    let note = resource.note.as_ref().map(machines::note);
+    let parts = [Some(resource_why(resource)), note].into_iter().flatten();
+    parts.filter(|part| !part.is_empty()).collect::<Vec<_>>().join("; ")
 }
 
 /// Why a resource is as it is, in a few words.
@@ -152,6 +160,10 @@ fn print_resource(context: &Context, resource: &pb::Resource) -> Result<(), Fail
     }
     if !resource.kept_by.is_empty() {
         add("kept", kept(resource));
+    }
+    if let Some(note) = &resource.note {
+        let (by, at) = (text::one_line(&note.by), text::clock(note.at.as_ref()));
+        add("note", format!("{} ({by}, {at})", text::one_line(&note.text)));
     }
     add("held", text::one_line(&resource.held));
     add("at risk", text::one_line(&resource.at_risk));

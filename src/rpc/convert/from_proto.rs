@@ -4,7 +4,7 @@ mod command;
 mod target;
 
 pub(crate) use command::{
-    Command, OnResource, OnResourceOrPool, break_lease, drain, hold, on_resource, on_resource_or_pool,
+    Command, OnResource, OnResourceOrPool, break_lease, drain, hold, note, on_resource, on_resource_or_pool,
 };
 pub(crate) use target::{About, Target};
 use target::{one_of, resource_or_machine};

@@ -7,7 +7,7 @@ mod to_proto;
 pub(crate) use from_proto::{
     About, Command, Listing, MAX_CLAIMS, MAX_COUNT, MAX_PAGE, OnResource, OnResourceOrPool, QueueListing, Renewal,
     ResourceListing, Target, Watching, break_lease, drain, events, get_resource, hold, id, lease, list, list_queue,
-    list_resources, on_resource, on_resource_or_pool, release, renew, report, timeline, watch,
+    list_resources, note, on_resource, on_resource_or_pool, release, renew, report, timeline, watch,
 };
 pub(crate) use session::Opening;
 pub(crate) use to_proto::{

@@ -6,9 +6,9 @@ use std::collections::HashMap;
 use std::sync::Arc;
 use wharfinger_core::{
     BrakeView, CauseChain, Cordon, Ended, Explanation, FailReason, Fault, Finding, Hold, Impact, ItemView, Lease,
-    LeaseState, LikelyStart, Losses, Millis, NoStart, Order, Outcome, PoolCounters, PoolView, Provenance, QueueClass,
-    QueueRow, Reading, ResourceState, Revision, Scope, SeenResource, Selector, Subject, TenantView, Texts, Timestamp,
-    View, WorkFailure,
+    LeaseState, LikelyStart, Losses, Millis, NoStart, Note, Order, Outcome, PoolCounters, PoolView, Provenance,
+    QueueClass, QueueRow, Reading, ResourceState, Revision, Scope, SeenResource, Selector, Subject, TenantView, Texts,
+    Timestamp, View, WorkFailure,
 };
 
 /// A tenant.
@@ -189,6 +189,7 @@ pub(crate) fn resource(seen: &SeenResource, scope: &Scope, clock: Reading) -> pb
         lease_ids: leases.iter().map(|lease| lease.id.to_string()).collect(),
         at_risk: resource.at_risk.as_ref().map(|r| format!("{} ({})", r.detail, r.source)).unwrap_or_default(),
         failures: resource.failures.iter().map(|one| failure(one, clock)).collect(),
+        note: resource.note.as_ref().map(|found| note(found, clock)),
         ..pb::Resource::default()
     };
     if let Some(parent) = &resource.parent {
@@ -325,7 +326,12 @@ pub(crate) fn item(pool: &str, item: &ItemView, clock: Reading) -> pb::Item {
         pool: pool.to_owned(),
         losses: item.losses.as_ref().map(|found| losses(found, clock)),
         disabled_reason: text(item.disabled_reason.as_ref()),
+        note: item.note.as_ref().map(|found| note(found, clock)),
     }
+}
+
+fn note(note: &Note, clock: Reading) -> pb::Note {
+    pb::Note { by: note.by.to_string(), text: note.text.to_string(), at: Some(time(note.at, clock)) }
 }
 
 fn losses(losses: &Losses, clock: Reading) -> pb::Losses {

@@ -76,7 +76,7 @@ const KEEPS: [&str; 11] = [WHO, NO, NO, NO, OK, MAY, MAY, NOT, MAY, MAY, MAY];
 /// Methods of the caller to itself.
 const ITSELF: [&str; 11] = [WHO, OK, OK, OK, OK, OK, OK, OK, OK, OK, OK];
 
-pub(super) const TABLE: [Row; 39] = [
+pub(super) const TABLE: [Row; 40] = [
     ("LeaseService/Lease", [WHO, OK, OK, OK, OK, MAY, MAY, OK, MAY, MAY, MAY]),
     ("LeaseService/Release", [WHO, NO, NO, NO, OK, MAY, OK, NOT, MAY, MAY, MAY]),
     ("LeaseService/Renew", KEEPS),
@@ -107,6 +107,7 @@ pub(super) const TABLE: [Row; 39] = [
     ("AdminService/Recover", OPERATORS),
     ("AdminService/Recycle", OPERATORS),
     ("AdminService/ForceDestroy", OPERATORS),
+    ("AdminService/Note", OPERATORS),
     ("AdminService/Break", [WHO, MAY, NO, MAY, MAY, MAY, OK, OK, OK, NO, MAY]),
     ("AdminService/Weather", [WHO, MAY, MAY, MAY, MAY, MAY, MAY, OK, MAY, MAY, MAY]),
     ("AdminService/Events", LISTS),
@@ -231,6 +232,7 @@ pub(super) async fn call(
         "AdminService/ForceDestroy" => {
             done!(admin.force_destroy(pb::ForceDestroyRequest { resource_id, reason, ..Default::default() }))
         }
+        "AdminService/Note" => done!(admin.note(pb::NoteRequest { resource_id, text: reason, ..Default::default() })),
         "AdminService/Break" => {
             done!(admin.r#break(pb::BreakRequest { lease_id, reason, ..pb::BreakRequest::default() }))
         }

@@ -128,7 +128,7 @@ pub(super) const CREATE: &str = "INSERT INTO meta (one, revision, floor, now_ms,
      VALUES (1, 0, 0, 0, $1, 0, 0, 0)";
 
 /// One script for each version, forward only.
-pub(super) const MIGRATIONS: [&str; 12] = [
+pub(super) const MIGRATIONS: [&str; 13] = [
     include_str!("../migrations/postgres/0001_init.sql"),
     include_str!("../migrations/postgres/0002_leader.sql"),
     include_str!("../migrations/postgres/0003_feed.sql"),
@@ -141,6 +141,7 @@ pub(super) const MIGRATIONS: [&str; 12] = [
     include_str!("../migrations/postgres/0010_readers.sql"),
     include_str!("../migrations/postgres/0011_losses.sql"),
     include_str!("../migrations/postgres/0012_sessions.sql"),
+    include_str!("../migrations/postgres/0013_notes.sql"),
 ];
 
 /// The first schema version without credentials.

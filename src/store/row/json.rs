@@ -7,7 +7,7 @@ use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;
 use std::sync::Arc;
 use wharfinger_core::{
-    AtRisk, CauseChain, Hold, Link, Program, Provenance, Reason, ResourceId, Source, Subject, Timestamp, Weight,
+    AtRisk, CauseChain, Hold, Link, Note, Program, Provenance, Reason, ResourceId, Source, Subject, Timestamp, Weight,
     WorkFailure,
 };
 
@@ -86,6 +86,14 @@ pub(super) struct FailureJson {
     pub(super) cleared: bool,
     #[serde(skip_serializing_if = "Option::is_none", default)]
     pub(super) weight: Option<String>,
+}
+
+/// A note of an operator.
+#[derive(Serialize, Deserialize)]
+pub(super) struct NoteJson {
+    pub(super) by: Arc<str>,
+    pub(super) text: Arc<str>,
+    pub(super) at: i64,
 }
 
 /// Values that only some states of a resource have.
@@ -234,6 +242,16 @@ impl JsonColumn for Option<Hold> {
     }
     fn from_json(json: Option<KeepJson>) -> Result<Self, String> {
         Ok(json.map(|hold| Hold { by: hold.by, reason: hold.reason, until: hold.until.map(Timestamp) }))
+    }
+}
+
+impl JsonColumn for Option<Note> {
+    type Json = NoteJson;
+    fn to_json(&self) -> Option<NoteJson> {
+        self.as_ref().map(|note| NoteJson { by: note.by.clone(), text: note.text.clone(), at: note.at.0 })
+    }
+    fn from_json(json: Option<NoteJson>) -> Result<Self, String> {
+        Ok(json.map(|note| Note { by: note.by, text: note.text, at: Timestamp(note.at) }))
     }
 }
 

@@ -97,6 +97,7 @@ fn a_resource_message_has_its_holders_and_no_secrets() {
         evidence: Evidence::default(),
         last_tenant: None,
         held_for: None,
+        note: None,
     };
     let told = resource(&seen(core.clone(), vec![Arc::new(testing::active(7, 1))]), &Scope::All, Reading::default());
     assert_eq!(told.state(), pb::ResourceState::Suspect);
