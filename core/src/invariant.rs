@@ -3,7 +3,7 @@
 use crate::Core;
 use crate::state::queue::{Party, Place};
 use crate::state::ranks::Ranks;
-use crate::{Ended, Fault, LeaseId, LeaseState, ResourceId, SessionId, Stage};
+use crate::{Ended, Fault, LeaseId, LeaseState, ResourceId, Revision, SessionId, Stage};
 use alloc::collections::{BTreeMap, BTreeSet};
 use alloc::format;
 use alloc::string::String;
@@ -25,6 +25,7 @@ impl Core {
         self.check_slots()?;
         self.check_families()?;
         self.check_machines()?;
+        self.check_changes()?;
         self.check_findings()?;
         self.check_queue()?;
         self.check_parties()?;
@@ -121,6 +122,22 @@ impl Core {
             if !holds {
                 return Err(format!("{id} lives without its lease {} on its host", parent.lease));
             }
+        }
+        Ok(())
+    }
+
+    /// Each resource has one place in the order of changes, at its own latest change or after it.
+    fn check_changes(&self) -> Result<(), String> {
+        let all = self.resources_changed_after((Revision(0), ResourceId::new(0)));
+        let mut places = 0;
+        for ((at, id), row) in all {
+            places += 1;
+            if at < row.revision || self.entry(&id).is_none_or(|entry| entry.changed != at) {
+                return Err(format!("{id} changed at {}, and its place is {}", row.revision.0, at.0));
+            }
+        }
+        if (places, places) != (self.entries().count(), self.resource_change_count()) {
+            return Err(format!("{places} of the resources have a place in the order of changes"));
         }
         Ok(())
     }

@@ -37,7 +37,10 @@ pub(crate) fn access(path: &str) -> Option<Access> {
         | "/wharfinger.v1.AdminService/GetPool"
         | "/wharfinger.v1.AdminService/ListTenants" => &[Verb::GetPool],
         "/wharfinger.v1.AdminService/Break" => &[Verb::Break],
-        "/wharfinger.v1.AdminService/ListResources" | "/wharfinger.v1.AdminService/GetResource" => &[Verb::GetResource],
+        // A watch of pools needs their verb, too.
+        "/wharfinger.v1.AdminService/ListResources"
+        | "/wharfinger.v1.AdminService/GetResource"
+        | "/wharfinger.v1.AdminService/WatchResources" => &[Verb::GetResource],
         "/wharfinger.v1.AdminService/Cordon" => &[Verb::Cordon],
         "/wharfinger.v1.AdminService/Uncordon" => &[Verb::Uncordon],
         "/wharfinger.v1.AdminService/Drain" => &[Verb::Drain],

@@ -14,6 +14,7 @@
 //! * `quota`: the rate and the watches of each tenant.
 //! * `about`: version, limits and features of the server.
 //! * `lease`, `admin`, `trust`, `watch`: the services. `login`: certificates of holders.
+//! * `resource_watch`: the stream of changes of resources and pools.
 //! * `session`: the stream over which an agent keeps its leases.
 //! * `timeline`: one story from many entries of the audit trail.
 //! * `health`: the health service: this server serves, and leads.
@@ -46,6 +47,7 @@ mod peers;
 mod principal;
 mod queue;
 mod quota;
+mod resource_watch;
 mod server;
 mod session;
 mod source;

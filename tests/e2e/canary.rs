@@ -493,6 +493,9 @@ async fn asked(address: &str, token: Option<&str>, leases: &[String], resources:
         ask!("GetPool", admin.get_pool(pb::GetPoolRequest { name: name.into(), ..Default::default() }));
     }
     ask!("ListResources", admin.list_resources(pb::ListResourcesRequest::default()));
+    let mut request = Request::new(pb::WatchResourcesRequest { include_pools: true, ..Default::default() });
+    by(request.metadata_mut());
+    watched_resources(&mut admin, request, heard).await;
     ask!("Events", admin.events(pb::EventsRequest::default()));
     ask!("Weather", admin.weather(pb::WeatherRequest {}));
     ask!("WhoAmI", trust.who_am_i(pb::WhoAmIRequest {}));
@@ -540,6 +543,33 @@ async fn watched(api: &mut LeaseServiceClient<Channel>, request: Request<pb::Wat
             }
             Ok(None) => return,
             Err(status) => return heard.answer::<pb::WatchResponse>("Watch", Err(status)),
+        }
+    }
+}
+
+/// Hears a watch of resources and pools until its beginning is complete, or it is refused.
+async fn watched_resources(
+    admin: &mut AdminServiceClient<Channel>,
+    request: Request<pb::WatchResourcesRequest>,
+    heard: &mut Heard,
+) {
+    const METHOD: &str = "WatchResources";
+    let mut stream = match admin.watch_resources(request).await {
+        Ok(stream) => stream.into_inner(),
+        Err(status) => return heard.answer::<pb::WatchResourcesResponse>(METHOD, Err(status)),
+    };
+    loop {
+        match stream.message().await {
+            Ok(Some(message)) => {
+                let synced =
+                    matches!(&message.event, Some(pb::watch_resources_response::Event::Bookmark(mark)) if mark.synced);
+                heard.answer(METHOD, Ok(Response::new(message)));
+                if synced {
+                    return;
+                }
+            }
+            Ok(None) => return,
+            Err(status) => return heard.answer::<pb::WatchResourcesResponse>(METHOD, Err(status)),
         }
     }
 }

@@ -3166,6 +3166,57 @@ pub struct GetResourceResponse {
     #[prost(uint64, tag = "2")]
     pub revision: u64,
 }
+/// Request of AdminService.WatchResources. Filters are ANDed, the values of one filter are ORed.
+#[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
+pub struct WatchResourcesRequest {
+    /// Only resources of these pools, and these pools.
+    #[prost(string, repeated, tag = "1")]
+    pub pools: ::prost::alloc::vec::Vec<::prost::alloc::string::String>,
+    /// Only resources in these states. None: all, but those that are GONE already. A resource that was sent is sent once more when it
+    /// leaves these states; after a resumption also one that another stream may have sent.
+    #[prost(enumeration = "ResourceState", repeated, tag = "2")]
+    pub states: ::prost::alloc::vec::Vec<i32>,
+    /// Resume after this revision: the stream begins with the latest state of what changed since. Absent or 0: the current state.
+    /// A revision older than what the server keeps gives OUT_OF_RANGE with ErrorInfo metadata "oldest_revision".
+    #[prost(uint64, tag = "3")]
+    pub from_revision: u64,
+    /// Time between two bookmarks, 100 ms to 60 s. Absent: 5 s.
+    #[prost(message, optional, tag = "4")]
+    pub bookmark_interval: ::core::option::Option<::prost_types::Duration>,
+    /// The current state is not older than this revision: see LeaseService.
+    #[prost(uint64, tag = "5")]
+    pub min_revision: u64,
+    /// Send pools too. Each stream begins with all pools; then a pool is sent when it, a resource, a lease or the queue has changed it, at
+    /// most once a second. Needs the verb pool.get.
+    #[prost(bool, tag = "6")]
+    pub include_pools: bool,
+}
+/// One message of a watch of resources.
+#[derive(Clone, PartialEq, ::prost::Message)]
+pub struct WatchResourcesResponse {
+    /// Revision to resume from: everything up to it has been sent. 0 while the current state is sent.
+    #[prost(uint64, tag = "1")]
+    pub revision: u64,
+    /// What happened. Later versions may add events: treat a message without a known one as a bookmark.
+    #[prost(oneof = "watch_resources_response::Event", tags = "2, 3, 4")]
+    pub event: ::core::option::Option<watch_resources_response::Event>,
+}
+/// Nested message and enum types in `WatchResourcesResponse`.
+pub mod watch_resources_response {
+    /// What happened. Later versions may add events: treat a message without a known one as a bookmark.
+    #[derive(Clone, PartialEq, ::prost::Oneof)]
+    pub enum Event {
+        /// Latest state of a resource, which changed, or on which a lease came or went.
+        #[prost(message, tag = "2")]
+        Resource(super::Resource),
+        /// Latest state of a pool. One that was removed and of which nothing is left is not `configured` and has no resources.
+        #[prost(message, tag = "3")]
+        Pool(super::Pool),
+        /// Everything up to the revision has been sent. The first one follows the current state, and each group of changes has one.
+        #[prost(message, tag = "4")]
+        Bookmark(super::Bookmark),
+    }
+}
 /// Leases and working copies that a command would end at once. Of a drain with a deadline: at the deadline, if they are as they
 /// are now.
 #[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
@@ -3948,6 +3999,32 @@ pub mod admin_service_client {
                 .insert(GrpcMethod::new("wharfinger.v1.AdminService", "GetResource"));
             self.inner.unary(req, path, codec).await
         }
+        /// Streams changes of resources, and of pools: first the current state, then the latest state of what changed, and a bookmark
+        /// every few seconds. A slow reader gets fewer states, and always the latest one.
+        pub async fn watch_resources(
+            &mut self,
+            request: impl tonic::IntoRequest<super::WatchResourcesRequest>,
+        ) -> std::result::Result<
+            tonic::Response<tonic::codec::Streaming<super::WatchResourcesResponse>>,
+            tonic::Status,
+        > {
+            self.inner
+                .ready()
+                .await
+                .map_err(|e| {
+                    tonic::Status::unknown(
+                        format!("Service was not ready: {}", e.into()),
+                    )
+                })?;
+            let codec = tonic_prost::ProstCodec::default();
+            let path = http::uri::PathAndQuery::from_static(
+                "/wharfinger.v1.AdminService/WatchResources",
+            );
+            let mut req = request.into_request();
+            req.extensions_mut()
+                .insert(GrpcMethod::new("wharfinger.v1.AdminService", "WatchResources"));
+            self.inner.server_streaming(req, path, codec).await
+        }
         /// Stops new leases on a resource or in a pool.
         pub async fn cordon(
             &mut self,
@@ -4353,6 +4430,21 @@ pub mod admin_service_server {
             tonic::Response<super::GetResourceResponse>,
             tonic::Status,
         >;
+        /// Server streaming response type for the WatchResources method.
+        type WatchResourcesStream: tonic::codegen::tokio_stream::Stream<
+                Item = std::result::Result<super::WatchResourcesResponse, tonic::Status>,
+            >
+            + std::marker::Send
+            + 'static;
+        /// Streams changes of resources, and of pools: first the current state, then the latest state of what changed, and a bookmark
+        /// every few seconds. A slow reader gets fewer states, and always the latest one.
+        async fn watch_resources(
+            &self,
+            request: tonic::Request<super::WatchResourcesRequest>,
+        ) -> std::result::Result<
+            tonic::Response<Self::WatchResourcesStream>,
+            tonic::Status,
+        >;
         /// Stops new leases on a resource or in a pool.
         async fn cordon(
             &self,
@@ -4743,6 +4835,52 @@ pub mod admin_service_server {
                                 max_encoding_message_size,
                             );
                         let res = grpc.unary(method, req).await;
+                        Ok(res)
+                    };
+                    Box::pin(fut)
+                }
+                "/wharfinger.v1.AdminService/WatchResources" => {
+                    #[allow(non_camel_case_types)]
+                    struct WatchResourcesSvc<T: AdminService>(pub Arc<T>);
+                    impl<
+                        T: AdminService,
+                    > tonic::server::ServerStreamingService<super::WatchResourcesRequest>
+                    for WatchResourcesSvc<T> {
+                        type Response = super::WatchResourcesResponse;
+                        type ResponseStream = T::WatchResourcesStream;
+                        type Future = BoxFuture<
+                            tonic::Response<Self::ResponseStream>,
+                            tonic::Status,
+                        >;
+                        fn call(
+                            &mut self,
+                            request: tonic::Request<super::WatchResourcesRequest>,
+                        ) -> Self::Future {
+                            let inner = Arc::clone(&self.0);
+                            let fut = async move {
+                                <T as AdminService>::watch_resources(&inner, request).await
+                            };
+                            Box::pin(fut)
+                        }
+                    }
+                    let accept_compression_encodings = self.accept_compression_encodings;
+                    let send_compression_encodings = self.send_compression_encodings;
+                    let max_decoding_message_size = self.max_decoding_message_size;
+                    let max_encoding_message_size = self.max_encoding_message_size;
+                    let inner = self.inner.clone();
+                    let fut = async move {
+                        let method = WatchResourcesSvc(inner);
+                        let codec = tonic_prost::ProstCodec::default();
+                        let mut grpc = tonic::server::Grpc::new(codec)
+                            .apply_compression_config(
+                                accept_compression_encodings,
+                                send_compression_encodings,
+                            )
+                            .apply_max_message_size_config(
+                                max_decoding_message_size,
+                                max_encoding_message_size,
+                            );
+                        let res = grpc.server_streaming(method, req).await;
                         Ok(res)
                     };
                     Box::pin(fut)

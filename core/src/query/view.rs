@@ -187,6 +187,16 @@ impl<'c> View<'c> {
         self.core.resources(after).map(|row| (row.id, Some(row).filter(|row| self.scope.shows_pool(&row.pool))))
     }
 
+    /// Resources that changed after a place in the order of changes, and those whose leases did, each with its place; `None` in
+    /// place of one out of view.
+    pub fn resources_changed_after(
+        &self,
+        after: (Revision, ResourceId),
+    ) -> impl Iterator<Item = ((Revision, ResourceId), Option<&'c Arc<Resource>>)> {
+        let all = self.core.resources_changed_after(after);
+        all.map(|(place, row)| (place, Some(row).filter(|row| self.scope.shows_pool(&row.pool))))
+    }
+
     /// A resource of this state, as far as it is in view.
     pub fn seen(&self, row: &Arc<Resource>) -> SeenResource {
         let mut leases = self.core.leases_on(row.id);

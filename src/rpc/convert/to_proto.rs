@@ -2,13 +2,13 @@
 
 use crate::pb;
 use crate::store::StoredEvent;
-use std::collections::HashMap;
+use std::collections::{BTreeSet, HashMap};
 use std::sync::Arc;
 use wharfinger_core::{
     BrakeView, CauseChain, Cordon, Ended, Explanation, FailReason, Fault, Finding, Hold, Impact, ItemView, Lease,
     LeaseState, LikelyStart, Losses, Millis, NoStart, Note, Order, Outcome, PoolCounters, PoolView, Provenance,
-    QueueClass, QueueRow, Reading, ResourceState, Revision, Scope, SeenResource, Selector, Subject, TenantView, Texts,
-    Timestamp, View, WorkFailure,
+    QueueClass, QueueRow, Reading, Resource, ResourceState, Revision, Scope, SeenResource, Selector, Subject,
+    TenantView, Texts, Timestamp, View, WorkFailure,
 };
 
 /// A tenant.
@@ -271,6 +271,12 @@ pub(crate) fn resource_state(state: &ResourceState) -> pb::ResourceState {
         ResourceState::Orphaned { .. } => pb::ResourceState::Orphaned,
         ResourceState::Gone { .. } => pb::ResourceState::Gone,
     }
+}
+
+/// Whether a resource is in one of these states. Without any: in every state but GONE.
+pub(crate) fn is_of_states(states: &BTreeSet<pb::ResourceState>, resource: &Resource) -> bool {
+    let state = resource_state(&resource.state);
+    if states.is_empty() { state != pb::ResourceState::Gone } else { states.contains(&state) }
 }
 
 /// A pool.

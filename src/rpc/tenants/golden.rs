@@ -76,7 +76,7 @@ const KEEPS: [&str; 11] = [WHO, NO, NO, NO, OK, MAY, MAY, NOT, MAY, MAY, MAY];
 /// Methods of the caller to itself.
 const ITSELF: [&str; 11] = [WHO, OK, OK, OK, OK, OK, OK, OK, OK, OK, OK];
 
-pub(super) const TABLE: [Row; 40] = [
+pub(super) const TABLE: [Row; 41] = [
     ("LeaseService/Lease", [WHO, OK, OK, OK, OK, MAY, MAY, OK, MAY, MAY, MAY]),
     ("LeaseService/Release", [WHO, NO, NO, NO, OK, MAY, OK, NOT, MAY, MAY, MAY]),
     ("LeaseService/Renew", KEEPS),
@@ -96,6 +96,7 @@ pub(super) const TABLE: [Row; 40] = [
     ("AdminService/GetPool", [WHO, OK, OK, OK, OK, OK, OK, OK, OK, "NotFound UNKNOWN_POOL", MAY]),
     ("AdminService/ListResources", LISTS),
     ("AdminService/GetResource", OPERATORS),
+    ("AdminService/WatchResources", LISTS),
     ("AdminService/Cordon", OPERATORS),
     ("AdminService/Uncordon", OPERATORS),
     ("AdminService/Drain", OPERATORS),
@@ -211,6 +212,11 @@ pub(super) async fn call(
         "AdminService/ListResources" => done!(admin.list_resources(pb::ListResourcesRequest::default())),
         "AdminService/GetResource" => {
             done!(admin.get_resource(pb::GetResourceRequest { resource_id, ..Default::default() }))
+        }
+        "AdminService/WatchResources" => {
+            let request = pb::WatchResourcesRequest { include_pools: true, ..Default::default() };
+            let mut stream = admin.watch_resources(by.call(request)).await?.into_inner();
+            stream.message().await.map(drop)
         }
         "AdminService/Cordon" => done!(admin.cordon(pb::CordonRequest { resource_id, ..Default::default() })),
         "AdminService/Uncordon" => done!(admin.uncordon(pb::UncordonRequest { resource_id, ..Default::default() })),
