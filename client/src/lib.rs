@@ -597,6 +597,18 @@ impl Client {
         .await
     }
 
+    /// Lists the servers on the database of the server that answers, as each reported itself last.
+    ///
+    /// # Errors
+    /// Any [`ClientError`] but `Resync`.
+    pub async fn servers(&self) -> Result<Vec<pb::Server>, ClientError> {
+        let answer = self.repeat(Duration::ZERO, |timeout| {
+            let mut client = self.lease.clone();
+            async move { client.list_servers(limited(pb::ListServersRequest {}, timeout)).await }
+        });
+        Ok(answer.await?.servers)
+    }
+
     /// Watches leases. The stream resumes by itself, and connects at its first use.
     pub fn watch(&self, request: pb::WatchRequest) -> WatchStream {
         WatchStream::new(self.watch.clone(), self.seen.clone(), request)

@@ -55,7 +55,9 @@ pub(crate) fn access(path: &str) -> Option<Access> {
         "/wharfinger.v1.AdminService/Note" => &[Verb::Note],
         "/wharfinger.v1.AdminService/Weather" => &[Verb::Weather],
         "/wharfinger.v1.AdminService/Events" => &[Verb::Events],
-        "/wharfinger.v1.LeaseService/GetServer" => return Some(Access::AnyRole),
+        "/wharfinger.v1.LeaseService/GetServer" | "/wharfinger.v1.LeaseService/ListServers" => {
+            return Some(Access::AnyRole);
+        }
         "/wharfinger.v1.TrustService/WhoAmI" | "/wharfinger.v1.TrustService/CanI" => return Some(Access::Known),
         "/grpc.health.v1.Health/Check" | "/grpc.health.v1.Health/Watch" | "/grpc.health.v1.Health/List" => {
             return Some(Access::Open);

@@ -52,7 +52,7 @@ const TIMEOUT: &str = "grpc-timeout";
 
 /// Methods that each server answers itself. All others go to the server that leads. A session is a stream both ways, which is not
 /// forwarded: a server that follows refuses it with the leader's address.
-const READS: [&str; 17] = [
+const READS: [&str; 18] = [
     "Session",
     "Watch",
     "Get",
@@ -61,6 +61,7 @@ const READS: [&str; 17] = [
     "ListQueue",
     "Timeline",
     "GetServer",
+    "ListServers",
     "ListPools",
     "GetPool",
     "ListTenants",

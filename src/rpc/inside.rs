@@ -260,6 +260,7 @@ calls! {
         list_queue: ListQueueRequest => ListQueueResponse,
         timeline: TimelineRequest => TimelineResponse,
         get_server: GetServerRequest => GetServerResponse,
+        list_servers: ListServersRequest => ListServersResponse,
     }
     AdminServiceClient {
         list_pools: ListPoolsRequest => ListPoolsResponse,

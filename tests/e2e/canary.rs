@@ -487,6 +487,7 @@ async fn asked(address: &str, token: Option<&str>, leases: &[String], resources:
     by(request.metadata_mut());
     in_session(api.session(request).await, heard).await;
     ask!("GetServer", api.get_server(pb::GetServerRequest {}));
+    ask!("ListServers", api.list_servers(pb::ListServersRequest {}));
     ask!("ListPools", admin.list_pools(pb::ListPoolsRequest::default()));
     ask!("ListTenants", admin.list_tenants(pb::ListTenantsRequest::default()));
     for name in ["hosts", "copies"] {

@@ -1670,6 +1670,50 @@ pub struct GetServerResponse {
     #[prost(string, tag = "19")]
     pub page_url: ::prost::alloc::string::String,
 }
+/// Request of LeaseService.ListServers.
+#[derive(Clone, Copy, PartialEq, Eq, Hash, ::prost::Message)]
+pub struct ListServersRequest {}
+/// Answer of LeaseService.ListServers.
+#[derive(Clone, PartialEq, ::prost::Message)]
+pub struct ListServersResponse {
+    /// The servers, by address. One that has not reported for a day is left out.
+    #[prost(message, repeated, tag = "1")]
+    pub servers: ::prost::alloc::vec::Vec<Server>,
+}
+/// A server, as it reported itself.
+#[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
+pub struct Server {
+    /// Address for clients: `advertise` of \[cluster\]. Empty: the server has no \[cluster\], and answers itself.
+    #[prost(string, tag = "1")]
+    pub address: ::prost::alloc::string::String,
+    /// The server leads. Else it follows. A leader that fell silent may have a successor: the greatest epoch counts.
+    #[prost(bool, tag = "2")]
+    pub leads: bool,
+    /// Time since which it leads. Not set: it follows.
+    #[prost(message, optional, tag = "3")]
+    pub leads_since: ::core::option::Option<::prost_types::Timestamp>,
+    /// Epoch of its lead. 0: it follows. Compare as unsigned.
+    #[prost(uint64, tag = "4")]
+    pub epoch: u64,
+    /// Revision of its data. Compare as unsigned.
+    #[prost(uint64, tag = "5")]
+    pub revision: u64,
+    /// Age of its data at the report; zero if it leads. Not set: it has read nothing yet.
+    #[prost(message, optional, tag = "6")]
+    pub age: ::core::option::Option<::prost_types::Duration>,
+    /// Version of the server.
+    #[prost(string, tag = "7")]
+    pub version: ::prost::alloc::string::String,
+    /// Digest of the text of its configuration file: 16 hexadecimal digits. Servers that differ in it have different files.
+    #[prost(string, tag = "8")]
+    pub configuration: ::prost::alloc::string::String,
+    /// Time at which a later text of its configuration file was refused. Not set: the text that was read last is in use.
+    #[prost(message, optional, tag = "9")]
+    pub configuration_refused_since: ::core::option::Option<::prost_types::Timestamp>,
+    /// Time since the report. More than 15 s: the server is down, or does not reach the database.
+    #[prost(message, optional, tag = "10")]
+    pub silent: ::core::option::Option<::prost_types::Duration>,
+}
 /// Request of LeaseService.Login.
 #[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
 pub struct LoginRequest {
@@ -2114,6 +2158,32 @@ pub mod lease_service_client {
                 .insert(GrpcMethod::new("wharfinger.v1.LeaseService", "GetServer"));
             self.inner.unary(req, path, codec).await
         }
+        /// Lists the servers on the database of the server that answers, as each reported itself last: every few seconds. A server without
+        /// \[cluster\] lists itself alone.
+        pub async fn list_servers(
+            &mut self,
+            request: impl tonic::IntoRequest<super::ListServersRequest>,
+        ) -> std::result::Result<
+            tonic::Response<super::ListServersResponse>,
+            tonic::Status,
+        > {
+            self.inner
+                .ready()
+                .await
+                .map_err(|e| {
+                    tonic::Status::unknown(
+                        format!("Service was not ready: {}", e.into()),
+                    )
+                })?;
+            let codec = tonic_prost::ProstCodec::default();
+            let path = http::uri::PathAndQuery::from_static(
+                "/wharfinger.v1.LeaseService/ListServers",
+            );
+            let mut req = request.into_request();
+            req.extensions_mut()
+                .insert(GrpcMethod::new("wharfinger.v1.LeaseService", "ListServers"));
+            self.inner.unary(req, path, codec).await
+        }
         /// One stream of an agent, over which it leases, releases and reports, keeps all its leases alive by heartbeats, and hears of
         /// their changes. Only the server that leads has sessions: one that follows answers UNAVAILABLE with reason NOT_LEADER and the
         /// leader's address. The end of the stream is doubt in the holder of its leases; the session ends after its grace unless another
@@ -2253,6 +2323,15 @@ pub mod lease_service_server {
             request: tonic::Request<super::GetServerRequest>,
         ) -> std::result::Result<
             tonic::Response<super::GetServerResponse>,
+            tonic::Status,
+        >;
+        /// Lists the servers on the database of the server that answers, as each reported itself last: every few seconds. A server without
+        /// \[cluster\] lists itself alone.
+        async fn list_servers(
+            &self,
+            request: tonic::Request<super::ListServersRequest>,
+        ) -> std::result::Result<
+            tonic::Response<super::ListServersResponse>,
             tonic::Status,
         >;
         /// Server streaming response type for the Session method.
@@ -2835,6 +2914,51 @@ pub mod lease_service_server {
                     let inner = self.inner.clone();
                     let fut = async move {
                         let method = GetServerSvc(inner);
+                        let codec = tonic_prost::ProstCodec::default();
+                        let mut grpc = tonic::server::Grpc::new(codec)
+                            .apply_compression_config(
+                                accept_compression_encodings,
+                                send_compression_encodings,
+                            )
+                            .apply_max_message_size_config(
+                                max_decoding_message_size,
+                                max_encoding_message_size,
+                            );
+                        let res = grpc.unary(method, req).await;
+                        Ok(res)
+                    };
+                    Box::pin(fut)
+                }
+                "/wharfinger.v1.LeaseService/ListServers" => {
+                    #[allow(non_camel_case_types)]
+                    struct ListServersSvc<T: LeaseService>(pub Arc<T>);
+                    impl<
+                        T: LeaseService,
+                    > tonic::server::UnaryService<super::ListServersRequest>
+                    for ListServersSvc<T> {
+                        type Response = super::ListServersResponse;
+                        type Future = BoxFuture<
+                            tonic::Response<Self::Response>,
+                            tonic::Status,
+                        >;
+                        fn call(
+                            &mut self,
+                            request: tonic::Request<super::ListServersRequest>,
+                        ) -> Self::Future {
+                            let inner = Arc::clone(&self.0);
+                            let fut = async move {
+                                <T as LeaseService>::list_servers(&inner, request).await
+                            };
+                            Box::pin(fut)
+                        }
+                    }
+                    let accept_compression_encodings = self.accept_compression_encodings;
+                    let send_compression_encodings = self.send_compression_encodings;
+                    let max_decoding_message_size = self.max_decoding_message_size;
+                    let max_encoding_message_size = self.max_encoding_message_size;
+                    let inner = self.inner.clone();
+                    let fut = async move {
+                        let method = ListServersSvc(inner);
                         let codec = tonic_prost::ProstCodec::default();
                         let mut grpc = tonic::server::Grpc::new(codec)
                             .apply_compression_config(

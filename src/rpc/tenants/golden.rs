@@ -76,7 +76,7 @@ const KEEPS: [&str; 11] = [WHO, NO, NO, NO, OK, MAY, MAY, NOT, MAY, MAY, MAY];
 /// Methods of the caller to itself.
 const ITSELF: [&str; 11] = [WHO, OK, OK, OK, OK, OK, OK, OK, OK, OK, OK];
 
-pub(super) const TABLE: [Row; 41] = [
+pub(super) const TABLE: [Row; 42] = [
     ("LeaseService/Lease", [WHO, OK, OK, OK, OK, MAY, MAY, OK, MAY, MAY, MAY]),
     ("LeaseService/Release", [WHO, NO, NO, NO, OK, MAY, OK, NOT, MAY, MAY, MAY]),
     ("LeaseService/Renew", KEEPS),
@@ -91,6 +91,7 @@ pub(super) const TABLE: [Row; 41] = [
     ("LeaseService/ListQueue", SHARED),
     ("LeaseService/Timeline", READS),
     ("LeaseService/GetServer", SHARED),
+    ("LeaseService/ListServers", SHARED),
     ("AdminService/ListPools", SHARED),
     ("AdminService/ListTenants", SHARED),
     ("AdminService/GetPool", [WHO, OK, OK, OK, OK, OK, OK, OK, OK, "NotFound UNKNOWN_POOL", MAY]),
@@ -206,6 +207,7 @@ pub(super) async fn call(
             done!(leases.timeline(pb::TimelineRequest { resource_id, ..Default::default() }))
         }
         "LeaseService/GetServer" => done!(leases.get_server(pb::GetServerRequest {})),
+        "LeaseService/ListServers" => done!(leases.list_servers(pb::ListServersRequest {})),
         "AdminService/ListPools" => done!(admin.list_pools(pb::ListPoolsRequest::default())),
         "AdminService/ListTenants" => done!(admin.list_tenants(pb::ListTenantsRequest::default())),
         "AdminService/GetPool" => done!(admin.get_pool(pb::GetPoolRequest { name: "p".into(), ..Default::default() })),
