@@ -90,6 +90,9 @@ impl ServerAddress {
             .http2_keep_alive_interval(Duration::from_secs(interval))
             .keep_alive_timeout(Duration::from_secs(timeout))
             .keep_alive_while_idle(true);
+        if let Some(agent) = &options.user_agent {
+            endpoint = endpoint.clone().user_agent(&**agent).unwrap_or(endpoint);
+        }
         if secure {
             let origin = Uri::try_from(format!("https://{authority}")).map_err(|_| wrong())?;
             endpoint = endpoint.origin(origin);

@@ -140,6 +140,9 @@ pub struct ClientOptions {
     /// The place of the caller in its trace, a `traceparent` of W3C Trace Context. It is sent with each call. A text that no header may
     /// have is not sent.
     pub traceparent: Option<String>,
+    /// The program that calls, as `NAME/VERSION`, in the header `user-agent`. `None`: the header names the
+    /// transport alone, and so it does for a text that no header may have.
+    pub user_agent: Option<String>,
 }
 
 /// The token of a caller. `Debug` prints no value.
@@ -217,6 +220,7 @@ impl Default for ClientOptions {
             tls: ClientSettings::default(),
             on_retry: None,
             traceparent: None,
+            user_agent: None,
         }
     }
 }
@@ -591,6 +595,18 @@ impl Client {
             async move { client.get_server(limited(pb::GetServerRequest {}, timeout)).await }
         })
         .await
+    }
+
+    /// Lists the servers on the database of the server that answers, as each reported itself last.
+    ///
+    /// # Errors
+    /// Any [`ClientError`] but `Resync`.
+    pub async fn servers(&self) -> Result<Vec<pb::Server>, ClientError> {
+        let answer = self.repeat(Duration::ZERO, |timeout| {
+            let mut client = self.lease.clone();
+            async move { client.list_servers(limited(pb::ListServersRequest {}, timeout)).await }
+        });
+        Ok(answer.await?.servers)
     }
 
     /// Watches leases. The stream resumes by itself, and connects at its first use.

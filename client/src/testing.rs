@@ -160,6 +160,13 @@ impl LeaseService for Service {
         Err(Status::unimplemented("not in the script"))
     }
 
+    async fn list_servers(
+        &self,
+        _request: Request<pb::ListServersRequest>,
+    ) -> Result<Response<pb::ListServersResponse>, Status> {
+        Err(Status::unimplemented("not in the script"))
+    }
+
     async fn get_server(
         &self,
         _request: Request<pb::GetServerRequest>,

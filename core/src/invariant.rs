@@ -3,7 +3,7 @@
 use crate::Core;
 use crate::state::queue::{Party, Place};
 use crate::state::ranks::Ranks;
-use crate::{Ended, Fault, LeaseId, LeaseState, ResourceId, SessionId, Stage};
+use crate::{Ended, Fault, LeaseId, LeaseState, ResourceId, Revision, SessionId, Stage};
 use alloc::collections::{BTreeMap, BTreeSet};
 use alloc::format;
 use alloc::string::String;
@@ -25,6 +25,7 @@ impl Core {
         self.check_slots()?;
         self.check_families()?;
         self.check_machines()?;
+        self.check_changes()?;
         self.check_findings()?;
         self.check_queue()?;
         self.check_parties()?;
@@ -125,6 +126,22 @@ impl Core {
         Ok(())
     }
 
+    /// Each resource has one place in the order of changes, at its own latest change or after it.
+    fn check_changes(&self) -> Result<(), String> {
+        let all = self.resources_changed_after((Revision(0), ResourceId::new(0)));
+        let mut places = 0;
+        for ((at, id), row) in all {
+            places += 1;
+            if at < row.revision || self.entry(&id).is_none_or(|entry| entry.changed != at) {
+                return Err(format!("{id} changed at {}, and its place is {}", row.revision.0, at.0));
+            }
+        }
+        if (places, places) != (self.entries().count(), self.resource_change_count()) {
+            return Err(format!("{places} of the resources have a place in the order of changes"));
+        }
+        Ok(())
+    }
+
     /// 22: what an operator ordered for a machine is what its resource shows.
     fn check_machines(&self) -> Result<(), String> {
         for entry in self.entries() {
@@ -133,6 +150,10 @@ impl Core {
             let ordered = self.machine(&key).and_then(|machine| machine.cordoned.as_ref()).map(crate::Order::cordon);
             if ordered != row.cordoned {
                 return Err(format!("{key} is cordoned: {ordered:?}; {} shows {:?}", row.id, row.cordoned));
+            }
+            let note = self.machine(&key).and_then(|machine| machine.note.as_ref());
+            if note != row.note.as_ref() {
+                return Err(format!("{key} has the note {note:?}; {} shows {:?}", row.id, row.note));
             }
             let drained = self.machine(&key).is_some_and(|machine| machine.drained.is_some());
             if drained && matches!(row.state.stage(), Stage::Coming | Stage::Ready | Stage::Doubted | Stage::Repairing)

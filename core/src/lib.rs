@@ -106,7 +106,7 @@ pub use self::state::Core;
 pub use self::state::learned::Learned;
 pub use clock::{HybridClock, Reading};
 pub use command::Impact;
-pub use model::caller::{Caller, Provenance, Scope, Within};
+pub use model::caller::{Caller, Program, Provenance, Scope, Within};
 pub use model::cause::{CauseChain, Link, Reason, Source};
 pub use model::effect::{Effect, Work};
 pub use model::event::{Event, EventKind};
@@ -121,7 +121,7 @@ pub use model::lease::{
     Assignment, Cleanup, Ended, FailReason, Fault, Finding, Lease, LeaseSpec, LeaseState, Outcome, Texts,
 };
 pub use model::losses::Losses;
-pub use model::machine::{Machine, MachineKey, MachineName, MachineVerb, Order};
+pub use model::machine::{Machine, MachineKey, MachineName, MachineVerb, Note, Order};
 pub use model::output::{Batch, Rejection, RejectionKind, Reply, Snapshot};
 pub use model::pool::{Brake, Cordon, DoubtPolicy, Isolation, Item, PoolConfig, PoolRow, Timeouts, Traits};
 pub use model::pools::{Pools, matches};

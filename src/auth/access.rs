@@ -37,7 +37,10 @@ pub(crate) fn access(path: &str) -> Option<Access> {
         | "/wharfinger.v1.AdminService/GetPool"
         | "/wharfinger.v1.AdminService/ListTenants" => &[Verb::GetPool],
         "/wharfinger.v1.AdminService/Break" => &[Verb::Break],
-        "/wharfinger.v1.AdminService/ListResources" | "/wharfinger.v1.AdminService/GetResource" => &[Verb::GetResource],
+        // A watch of pools needs their verb, too.
+        "/wharfinger.v1.AdminService/ListResources"
+        | "/wharfinger.v1.AdminService/GetResource"
+        | "/wharfinger.v1.AdminService/WatchResources" => &[Verb::GetResource],
         "/wharfinger.v1.AdminService/Cordon" => &[Verb::Cordon],
         "/wharfinger.v1.AdminService/Uncordon" => &[Verb::Uncordon],
         "/wharfinger.v1.AdminService/Drain" => &[Verb::Drain],
@@ -49,9 +52,12 @@ pub(crate) fn access(path: &str) -> Option<Access> {
         "/wharfinger.v1.AdminService/Recover" => &[Verb::Recover],
         "/wharfinger.v1.AdminService/Recycle" => &[Verb::Recycle],
         "/wharfinger.v1.AdminService/ForceDestroy" => &[Verb::ForceDestroy],
+        "/wharfinger.v1.AdminService/Note" => &[Verb::Note],
         "/wharfinger.v1.AdminService/Weather" => &[Verb::Weather],
         "/wharfinger.v1.AdminService/Events" => &[Verb::Events],
-        "/wharfinger.v1.LeaseService/GetServer" => return Some(Access::AnyRole),
+        "/wharfinger.v1.LeaseService/GetServer" | "/wharfinger.v1.LeaseService/ListServers" => {
+            return Some(Access::AnyRole);
+        }
         "/wharfinger.v1.TrustService/WhoAmI" | "/wharfinger.v1.TrustService/CanI" => return Some(Access::Known),
         "/grpc.health.v1.Health/Check" | "/grpc.health.v1.Health/Watch" | "/grpc.health.v1.Health/List" => {
             return Some(Access::Open);

@@ -16,6 +16,7 @@ pub(crate) fn provenance(identity: &Identity, verb: Verb) -> Provenance {
         proof: identity.proof.text().into(),
         peer: identity.peer.clone(),
         via: identity.via.clone(),
+        program: Some(identity.program),
         roles: names.join(",").into(),
         method: verb.method().into(),
         trace: identity.trace.clone(),

@@ -39,6 +39,7 @@ const OPERATOR: &[Verb] = &[
     Verb::Recover,
     Verb::Recycle,
     Verb::ForceDestroy,
+    Verb::Note,
     Verb::Events,
     Verb::Weather,
 ];

@@ -4,7 +4,7 @@ use super::audit::provenance;
 use super::{Reach, Roles, Verb};
 use std::sync::Arc;
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
-use wharfinger_core::{Caller, Pools};
+use wharfinger_core::{Caller, Pools, Program};
 use wharfinger_jwt::{Attributes, Key};
 
 /// How a caller proved who it is. A token is named by its id; its text is nowhere.
@@ -142,6 +142,8 @@ pub struct Identity {
     pub peer: Option<Arc<str>>,
     /// The address of the server that forwarded the call.
     pub via: Option<Arc<str>>,
+    /// The program by which the caller called. It allows nothing.
+    pub program: Program,
     /// The place of the call in its caller's trace, as W3C Trace Context writes it. It allows nothing.
     pub trace: Option<Arc<str>>,
 }
@@ -155,7 +157,17 @@ impl Identity {
     /// A caller with these roles, who proved nothing.
     pub(crate) fn with_roles(tenant: &str, principal: &str, roles: Roles) -> Self {
         let (tenant, principal) = (Arc::from(tenant), Arc::from(principal));
-        Self { tenant, principal, roles, proof: Proof::None, expires: None, peer: None, via: None, trace: None }
+        Self {
+            tenant,
+            principal,
+            roles,
+            proof: Proof::None,
+            expires: None,
+            peer: None,
+            via: None,
+            program: Program::Api,
+            trace: None,
+        }
     }
 
     /// The caller of a read, for the core: it sees the leases for which it has the verb.
@@ -355,6 +367,7 @@ mod tests {
                 expires: None,
                 peer: None,
                 via: None,
+                program: Program::Api,
                 trace: None,
             };
             let caller = identity.holds(Verb::Release, identity.roles.reach(Verb::Release));

@@ -4,6 +4,7 @@ use super::identity::hex;
 use super::trust::AuthError;
 use super::{Identity, Passed, Proof, RoleTable, Roles};
 use std::sync::Arc;
+use wharfinger_core::Program;
 use wharfinger_jwt::{Attributes, Granted, JwtError, Verified, Verifier};
 use wharfinger_tls::Leaf;
 
@@ -83,6 +84,7 @@ fn of(table: &RoleTable, granted: Granted, proof: Proof) -> Identity {
         expires: None,
         peer: None,
         via: None,
+        program: Program::Api,
         trace: None,
     }
 }

@@ -2,7 +2,7 @@
 
 use super::{Identity, Proof, Roles};
 use std::sync::Arc;
-use wharfinger_core::matches;
+use wharfinger_core::{Program, matches};
 
 /// Maximum length of a name in bytes.
 pub(crate) const MAX_NAME: usize = 256;
@@ -44,6 +44,7 @@ impl ProxyGrant {
             expires: None,
             peer,
             via,
+            program: Program::Api,
             trace: None,
         }
     }

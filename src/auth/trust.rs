@@ -11,7 +11,7 @@ use std::sync::Arc;
 use std::time::SystemTime;
 use tokio::sync::watch;
 use tonic::codegen::http::HeaderMap;
-use wharfinger_core::Caller;
+use wharfinger_core::{Caller, Program};
 use wharfinger_jwt::{IssuerSettings, JwtError, MAX_TOKEN, Verifier};
 use wharfinger_tls::Leaf;
 use wharfinger_tls::spiffe::{Pattern, Uri};
@@ -483,6 +483,7 @@ fn sole(principal: &str, proof: Proof, peer: Option<SocketAddr>) -> Identity {
         expires: None,
         peer: peer.map(|peer| peer.to_string().into()),
         via: None,
+        program: Program::Api,
         trace: None,
     }
 }
@@ -523,6 +524,7 @@ fn granted(
         expires,
         peer,
         via,
+        program: Program::Api,
         trace: None,
     }
 }
@@ -548,6 +550,7 @@ fn of(
         expires: token.expires,
         peer,
         via,
+        program: Program::Api,
         trace: None,
     })
 }

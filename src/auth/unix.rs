@@ -3,7 +3,7 @@
 use super::{BuiltIn, Identity, Proof, Roles};
 use std::fmt;
 use std::sync::Arc;
-use wharfinger_core::Caller;
+use wharfinger_core::{Caller, Program};
 
 /// The number that stands for users and groups of other user namespaces (user_namespaces(7)). It names no caller.
 pub const OVERFLOW: u32 = 65_534;
@@ -43,6 +43,7 @@ impl UnixPeer {
             expires: None,
             peer: Some(self.shown()),
             via: None,
+            program: Program::Api,
             trace: None,
         }
     }
@@ -101,6 +102,7 @@ impl UnixGrant {
             expires: None,
             peer,
             via,
+            program: Program::Api,
             trace: None,
         }
     }

@@ -51,6 +51,7 @@ verbs! {
     Recover "resource.recover" "Ends a quarantine or a hold.",
     Recycle "resource.recycle" "Destroys a resource, and makes another.",
     ForceDestroy "resource.force-destroy" "Forgets a resource at once.",
+    Note "resource.note" "Writes a note on a resource.",
     Events "events" "Reads the audit trail.",
     Weather "weather" "Reads the counts of machines that the server buys.",
 }
@@ -81,6 +82,28 @@ impl Verb {
     pub(crate) fn method(self) -> String {
         let name = self.as_str().rsplit('.').next().unwrap_or_default();
         name.split('-').map(|word| word[..1].to_uppercase() + &word[1..]).collect()
+    }
+
+    /// The commands of operators.
+    const COMMANDS: [Verb; 13] = [
+        Verb::Cordon,
+        Verb::Uncordon,
+        Verb::Drain,
+        Verb::Undrain,
+        Verb::Check,
+        Verb::Taint,
+        Verb::Quarantine,
+        Verb::Hold,
+        Verb::Recover,
+        Verb::Recycle,
+        Verb::ForceDestroy,
+        Verb::Note,
+        Verb::Break,
+    ];
+
+    /// The command of operators whose method has this name. `None`: it is the method of another verb.
+    pub(crate) fn command(method: &str) -> Option<Verb> {
+        Verb::COMMANDS.into_iter().find(|verb| verb.method() == method)
     }
 }
 
@@ -156,13 +179,14 @@ mod tests {
     fn a_pattern_stands_for_whole_names_and_a_star_for_all_that_begin_so() {
         let names = |pattern: &str| Verbs::parse(pattern).map(|verbs| verbs.iter().count());
         assert_eq!(names("*"), Some(Verb::ALL.len()));
-        assert_eq!((names("lease"), names("lease.*"), names("resource.*")), (Some(1), Some(1), Some(13)));
+        assert_eq!((names("lease"), names("lease.*"), names("resource.*")), (Some(1), Some(1), Some(14)));
         for wrong in ["", "Lease", "lease*", "l*", "*e", "resource.**", "resource.", "nothing.*", "* "] {
             assert_eq!(names(wrong), None, "{wrong:?}");
         }
         for verb in Verb::ALL {
             assert_eq!(Verb::parse(verb.as_str()), Some(*verb));
         }
+        assert_eq!((Verb::command("ForceDestroy"), Verb::command("Lease")), (Some(Verb::ForceDestroy), None));
         assert_eq!(Verb::remedy("resource.drian"), "did you mean \"resource.drain\"?");
     }
 }

@@ -79,6 +79,19 @@ pub(crate) struct HoldArgs {
     when: When,
 }
 
+/// Arguments of `note`.
+#[derive(Args, Debug)]
+pub(crate) struct NoteArgs {
+    /// Id, or a machine as POOL/ITEM, or as ITEM where only one pool has it
+    #[arg(value_name = "RESOURCE|MACHINE", value_parser = placed)]
+    place: Placed,
+    /// The note; an empty text removes it
+    #[arg(value_name = "TEXT")]
+    text: String,
+    #[command(flatten)]
+    when: When,
+}
+
 /// Arguments of `break`.
 #[derive(Args, Debug)]
 pub(crate) struct BreakArgs {
@@ -261,6 +274,18 @@ pub(crate) async fn hold(context: &Context, args: HoldArgs) -> Result<Exit, Fail
         tell(context, &name, &answer!(context, client.admin().hold(request)), Some("the hold"))
     };
     each(context, places, order).await
+}
+
+/// Writes or removes a note.
+pub(crate) async fn note(context: &Context, args: NoteArgs) -> Result<Exit, Failure> {
+    let client = context.connect().await?;
+    let NoteArgs { place, text, when } = args;
+    let (validate_only, if_revision) = when.fields(context, &client).await?;
+    let name = place.to_string();
+    let (resource_id, machine) = place.parts();
+    let request = pb::NoteRequest { resource_id, text, machine, validate_only, if_revision };
+    tell(context, &name, &answer!(context, client.admin().note(request)), Some("the note"))?;
+    Ok(Exit::Ok)
 }
 
 /// Ends a lease against its holder's will.

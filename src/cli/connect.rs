@@ -14,6 +14,9 @@ use tonic::{Response, Status};
 /// Maximum time for which a message waits for the address of the page.
 const LINK_PATIENCE: Duration = Duration::from_secs(1);
 
+/// The program that calls, for the audit trail.
+const USER_AGENT: &str = concat!("wharfinger-cli/", env!("CARGO_PKG_VERSION"));
+
 /// Certificates of connections to `https://` addresses.
 #[derive(Args, Clone, Debug, Default)]
 pub(crate) struct TlsArgs {
@@ -107,6 +110,7 @@ impl Context {
             credentials,
             tls,
             traceparent,
+            user_agent: Some(USER_AGENT.to_owned()),
             ..ClientOptions::default()
         }
     }

@@ -10,16 +10,19 @@ use super::ui::Ui;
 use crate::config::{Cluster, ClusterTls, Loaded, StoreConfig};
 use crate::engine::{FollowConfig, Follower, LeaderInfo, Leadership, Observer};
 use crate::random::random;
-use crate::rpc::{AnswerSources, Peers, RpcLimits};
+use crate::rpc::{AnswerSources, Peers, RpcLimits, report_server};
 use crate::store::{Candidate, Election, Lead, Leader, PostgresSettings, PostgresStore, Store, StoreError, Term};
 use crate::telemetry::metrics::Metrics;
 use std::sync::Arc;
+use tokio_util::task::AbortOnDropHandle;
 
 /// A server that leads, as one of several.
 pub(crate) struct Member {
     store: PostgresStore,
     who: Candidate,
     pub(crate) lead: Lead,
+    /// Ends with this server, or with its lead.
+    _reports: AbortOnDropHandle<()>,
 }
 
 impl Member {
@@ -85,6 +88,8 @@ pub(crate) async fn wait(
     follower.handle.observed().set(observer);
     let handle = follower.handle.clone();
     let mut serving = Serving::start(listener, &loaded.server, handle, limits, sources.clone(), peers, metrics)?;
+    let reports = report_server(follower.handle.clone(), sources.configuration.clone(), who.address.clone());
+    let reports = AbortOnDropHandle::new(tokio::spawn(reports));
     let mut said = String::new();
     loop {
         reap();
@@ -92,7 +97,7 @@ pub(crate) async fn wait(
             Ok(Election::Won(lead)) => {
                 follow(&leadership, None);
                 tracing::info!(epoch = lead.epoch().0, "this server leads");
-                let member = Member { store: campaign.store, who, lead };
+                let member = Member { store: campaign.store, who, lead, _reports: reports };
                 return Ok(Waited::Leads(Box::new(Led { member, loaded, follower, serving })));
             }
             Ok(Election::Lost(leader)) => {

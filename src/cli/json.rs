@@ -213,7 +213,14 @@ impl Json for pb::Resource {
             "kept_until": time(self.kept_until.as_ref()),
             "held": some(&self.held),
             "failures": list(&self.failures),
+            "note": self.note.as_ref().map_or(Value::Null, Json::json),
         })
+    }
+}
+
+impl Json for pb::Note {
+    fn json(&self) -> Value {
+        json!({ "by": self.by, "text": self.text, "at": time(self.at.as_ref()) })
     }
 }
 
@@ -243,6 +250,7 @@ impl Json for pb::Item {
             "held": order(&self.held),
             "losses": self.losses.as_ref().map_or(Value::Null, Json::json),
             "disabled_reason": some(&self.disabled_reason),
+            "note": self.note.as_ref().map_or(Value::Null, Json::json),
         })
     }
 }
@@ -356,6 +364,7 @@ impl Json for pb::EventCaller {
             "via": self.via,
             "roles": self.roles,
             "method": self.method,
+            "program": some(&self.program),
         })
     }
 }

@@ -13,9 +13,9 @@ pub(crate) fn named<'a>(all: &[&'a pb::Item], wanted: &str) -> Vec<&'a pb::Item>
     all.iter().copied().filter(|machine| machine.name == wanted || name(machine) == wanted).collect()
 }
 
-/// Whether there is something to say of it: it is out, or it was lost again and again.
+/// Whether there is something to say of it: it is out, it was lost again and again, or it has a note.
 pub(crate) fn is_conspicuous(machine: &pb::Item) -> bool {
-    is_out(machine) || machine.losses.is_some()
+    is_out(machine) || machine.losses.is_some() || machine.note.is_some()
 }
 
 /// Whether an order or the configuration keeps leases away from it.
@@ -55,12 +55,21 @@ pub(crate) fn losses(losses: &pb::Losses, stands: bool) -> String {
     if stands { told } else { format!("{told}; comes back at {again}") }
 }
 
+/// A note in words: `note of ann at 12:00:01: the fan is loud`.
+pub(crate) fn note(note: &pb::Note) -> String {
+    let (by, at) = (text::one_line(&note.by), text::clock(note.at.as_ref()));
+    format!("note of {by} at {at}: {}", text::one_line(&note.text))
+}
+
 /// A machine on one line: `machine linux/builder-3: drained by ann since 12:00:01: disk; no resource stands for it`.
 pub(crate) fn line(machine: &pb::Item) -> String {
     let stands = !machine.resource_id.is_empty();
+    let noted = machine.note.as_ref().map(note);
     let lost = machine.losses.as_ref().map(|found| losses(found, stands));
-    let parts: Vec<String> =
-        [why(machine), lost.unwrap_or_default()].into_iter().filter(|part| !part.is_empty()).collect();
+    let parts: Vec<String> = [why(machine), lost.unwrap_or_default(), noted.unwrap_or_default()]
+        .into_iter()
+        .filter(|part| !part.is_empty())
+        .collect();
     let why = if parts.is_empty() { "no order keeps leases away from it".into() } else { parts.join("; ") };
     let now = if machine.resource_id.is_empty() { "; no resource stands for it" } else { "" };
     format!("machine {}: {why}{now}", name(machine))
@@ -109,5 +118,25 @@ mod tests {
         let told = "machine linux/b1: was lost 4 times since -, the last time at - by RESOURCE_GONE: REBOOTED";
         assert_eq!(line(&gone), format!("{told}; comes back at -; no resource stands for it"));
         assert_eq!(line(&pb::Item { resource_id: "res_1".into(), ..gone }), told);
+    }
+
+    #[test]
+    fn a_note_is_one_line_behind_the_orders() {
+        let note = pb::Note { by: "ann".into(), text: "the fan\nis loud\u{202e}".into(), at: None };
+        let free = pb::Item {
+            pool: "linux".into(),
+            name: "b1".into(),
+            enabled: true,
+            note: Some(note),
+            resource_id: "res_1".into(),
+            ..pb::Item::default()
+        };
+        assert!(is_conspicuous(&free) && !is_out(&free));
+        let told = line(&free);
+        assert!(told.starts_with("machine linux/b1: note of ann at -: the fan is loud"), "{told}");
+        assert!(!told.contains(crate::hidden::is_hidden), "{told}");
+        let order = pb::Order { by: "bob".into(), ..pb::Order::default() };
+        let told = line(&pb::Item { cordoned: Some(order), ..free });
+        assert!(told.starts_with("machine linux/b1: cordoned by bob since -; note of ann"), "{told}");
     }
 }

@@ -202,6 +202,8 @@ enum Verb {
     Recover(admin::OnResource),
     /// Destroy a resource and make another; its leases are broken
     Recycle(admin::OnResource),
+    /// Write a note on a resource or a machine, which all readers see; an empty text removes it
+    Note(admin::NoteArgs),
     /// End a lease against its holder's will
     Break(admin::BreakArgs),
     /// Forget a resource at once, in any state
@@ -380,6 +382,7 @@ async fn dispatch(cli: Cli, ui: Ui) -> Result<Exit, Failure> {
         Verb::Hold(args) => admin::hold(context, args).await,
         Verb::Recover(args) => admin::say(context, admin::Verb::Recover, args).await,
         Verb::Recycle(args) => admin::say(context, admin::Verb::Recycle, args).await,
+        Verb::Note(args) => admin::note(context, args).await,
         Verb::Break(args) => admin::break_lease(context, args).await,
         Verb::ForceDestroy(args) => admin::say(context, admin::Verb::ForceDestroy, args).await,
         Verb::Whoami => whoami::whoami(context).await,

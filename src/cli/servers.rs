@@ -15,9 +15,16 @@ use std::time::Duration;
 /// Maximum time for the answer of one server.
 const PATIENCE: Duration = Duration::from_secs(3);
 
+/// The silence after which a server is taken for down: it reports every five seconds.
+const SILENT: Duration = Duration::from_secs(15);
+
 /// Arguments of `servers`.
 #[derive(Args, Debug)]
-pub(crate) struct ServersArgs {}
+pub(crate) struct ServersArgs {
+    /// Print the servers that the database knows, as each reported itself last, in place of those of --server
+    #[arg(long)]
+    known: bool,
+}
 
 /// The columns of the table.
 pub(super) const COLUMNS: [&str; 8] =
@@ -30,7 +37,10 @@ pub(super) struct Said {
 }
 
 /// Asks, prints a line for each server, and ends with 0 if all answer and one leads.
-pub(crate) async fn servers(context: &Context, _args: ServersArgs) -> Result<Exit, Failure> {
+pub(crate) async fn servers(context: &Context, args: ServersArgs) -> Result<Exit, Failure> {
+    if args.known {
+        return known(context).await;
+    }
     let said = ask_each(context).await;
     if context.ui.json {
         context.ui.document(&json!({ "servers": said.iter().map(told).collect::<Vec<_>>() }))?;
@@ -43,6 +53,69 @@ pub(crate) async fn servers(context: &Context, _args: ServersArgs) -> Result<Exi
     let leaders = said.iter().filter(|one| one.answer.as_ref().is_ok_and(|server| server.leads)).count();
     let well = leaders == 1 && said.iter().all(|one| one.answer.is_ok());
     Ok(if well { Exit::Ok } else { Exit::Unavailable })
+}
+
+/// Prints the reports of all servers, from one of them. Ends with 0 if none is silent and one leads.
+async fn known(context: &Context) -> Result<Exit, Failure> {
+    let servers = context.connect().await?.servers().await.map_err(|error| context.failure(error))?;
+    if context.ui.json {
+        context.ui.document(&json!({ "servers": servers.iter().map(reported).collect::<Vec<_>>() }))?;
+    } else {
+        let mut table = context.ui.table(&[&COLUMNS[..], &["REPORTED"]].concat());
+        for server in &servers {
+            table.add_row(row(server));
+        }
+        context.ui.print(table, "no server has reported")?;
+    }
+    let leads = servers.iter().any(|server| state(server) == "LEADS");
+    let well = leads && servers.iter().all(|server| state(server) != "SILENT");
+    Ok(if well { Exit::Ok } else { Exit::Unavailable })
+}
+
+/// `LEADS`, `FOLLOWS` or `SILENT`, by its report.
+fn state(server: &pb::Server) -> &'static str {
+    let silent = server.silent.and_then(|silent| Duration::try_from(silent).ok()).unwrap_or_default();
+    match (silent > SILENT, server.leads) {
+        (true, _) => "SILENT",
+        (false, true) => "LEADS",
+        (false, false) => "FOLLOWS",
+    }
+}
+
+/// The row of a report.
+fn row(server: &pb::Server) -> Vec<String> {
+    let none = || "-".to_owned();
+    let or_none = |text: String| if text.is_empty() { none() } else { text };
+    vec![
+        or_none(text::one_line(&server.address)),
+        state(server).to_owned(),
+        text::clock(server.leads_since.as_ref()),
+        if server.epoch == 0 { none() } else { server.epoch.to_string() },
+        server.revision.to_string(),
+        if server.leads { none() } else { text::span(server.age.as_ref()) },
+        text::one_line(&server.version),
+        or_none(text::one_line(&server.configuration)),
+        text::span(server.silent.as_ref()),
+    ]
+}
+
+fn reported(server: &pb::Server) -> Value {
+    let ms = |span: Option<prost_types::Duration>| {
+        let span = span.and_then(|span| Duration::try_from(span).ok());
+        span.map(|span| u64::try_from(span.as_millis()).unwrap_or(u64::MAX))
+    };
+    json!({
+        "server": server.address,
+        "state": state(server),
+        "leads_since": server.leads_since.as_ref().and_then(text::rfc3339),
+        "epoch": server.epoch,
+        "revision": server.revision,
+        "age_ms": ms(server.age),
+        "version": server.version,
+        "configuration": server.configuration,
+        "configuration_refused_since": server.configuration_refused_since.as_ref().and_then(text::rfc3339),
+        "silent_ms": ms(server.silent),
+    })
 }
 
 /// Asks each server of the list.

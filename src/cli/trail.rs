@@ -205,13 +205,18 @@ fn print_line(context: &Context, event: &pb::Event) -> Result<(), Failure> {
     context.ui.out(line.trim_end())
 }
 
-/// The principal of an entry, and from where it called.
+/// The principal of an entry, by which program, and from where it called.
 fn by(event: &pb::Event) -> String {
     let actor = text::one_line(&event.actor);
-    match &event.caller {
-        Some(caller) if !caller.via.is_empty() => format!("{actor} ({} via {})", caller.peer, caller.via),
-        Some(caller) if !caller.peer.is_empty() => format!("{actor} ({})", caller.peer),
-        Some(_) | None => actor,
+    let Some(caller) = &event.caller else { return actor };
+    let actor = match &*caller.program {
+        "" => actor,
+        program => format!("{actor} via {}", text::one_line(program)),
+    };
+    match (&*caller.peer, &*caller.via) {
+        ("", "") => actor,
+        (peer, "") => format!("{actor} ({peer})"),
+        (peer, server) => format!("{actor} ({peer}, forwarded by {server})"),
     }
 }
 

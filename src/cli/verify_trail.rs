@@ -100,11 +100,21 @@ fn read(path: &Path) -> Result<Trail, Failure> {
     let mut trail = Trail::new();
     for (number, line) in whole.lines().enumerate() {
         let entry: Option<Value> = serde_json::from_str(line).ok();
-        let found = entry.and_then(|entry| Some((entry["revision"].as_u64()?, entry.to_string())));
+        let found = entry.and_then(|entry| Some((entry["revision"].as_u64()?, comparable(entry))));
         let (revision, entry) = found.ok_or_else(|| wrong(path, format!("has no entry in line {}", number + 1)))?;
         trail.entry(revision).or_default().insert(entry);
     }
     Ok(trail)
+}
+
+/// An entry as text. A line of an older version has no `program` of its caller, and is equal to an entry whose program is not known.
+fn comparable(mut entry: Value) -> String {
+    if let Some(caller) = entry.get_mut("caller").and_then(Value::as_object_mut)
+        && caller.get("program").is_some_and(Value::is_null)
+    {
+        caller.remove("program");
+    }
+    entry.to_string()
 }
 
 /// The entries of the server after a revision, up to another.
@@ -122,7 +132,7 @@ async fn trail(context: &Context, after: u64, last: u64) -> Result<Trail, Failur
         let page = context.ask(admin.events(request.clone())).await?;
         let is_over = page.events.iter().any(|event| event.revision > last);
         for event in page.events.iter().filter(|event| event.revision <= last) {
-            trail.entry(event.revision).or_default().insert(event.json().to_string());
+            trail.entry(event.revision).or_default().insert(comparable(event.json()));
         }
         request.page_token = page.next_page_token;
         if is_over || request.page_token.is_empty() {
@@ -183,6 +193,19 @@ mod tests {
         assert_eq!((compared.agree, compared.differences.len()), (2, 0));
         assert_eq!(compared.older, [(1, "a".into()), (2, "b".into()), (2, "c".into())]);
         assert_eq!(compare(&export, &Trail::new()).older.len(), 5);
+    }
+
+    #[test]
+    fn a_line_of_an_older_version_is_equal_to_its_entry() {
+        let caller = pb::EventCaller { method: "Drain".into(), ..pb::EventCaller::default() };
+        let event = |caller| pb::Event { revision: 7, caller: Some(caller), ..pb::Event::default() };
+        let now = event(caller.clone()).json();
+        let mut before = now.clone();
+        before["caller"].as_object_mut().unwrap().remove("program");
+        assert_eq!(comparable(before.clone()), comparable(now));
+        let by_page = event(pb::EventCaller { program: "page".into(), ..caller }).json();
+        assert_ne!(comparable(before), comparable(by_page));
+        assert_eq!(comparable(json!({ "revision": 1 })), "{\"revision\":1}");
     }
 
     #[test]

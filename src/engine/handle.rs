@@ -4,7 +4,9 @@ use crate::clock::Clock;
 use crate::engine::leadership::{Leadership, Role};
 use crate::engine::observe::Observed;
 use crate::engine::{UsualTtls, WatchHub, adapter_results};
-use crate::store::{EventQuery, Store, StoreError, StoredEvent};
+#[cfg(any(feature = "postgres", test))]
+use crate::store::ServerReport;
+use crate::store::{EventQuery, SeenServer, Store, StoreError, StoredEvent};
 use std::fmt;
 use std::sync::Arc;
 use std::time::Duration;
@@ -265,6 +267,17 @@ impl Handle {
     /// The hub that publishes committed changes.
     pub fn hub(&self) -> &WatchHub {
         &self.hub
+    }
+
+    /// Stores the report of this server.
+    #[cfg(any(feature = "postgres", test))]
+    pub(crate) async fn report_self(&self, report: &ServerReport) -> Result<(), StoreError> {
+        self.store.report_server(report).await
+    }
+
+    /// The latest report of each server on the store. None: the store has this server alone.
+    pub(crate) async fn servers(&self) -> Result<Vec<SeenServer>, StoreError> {
+        self.store.servers().await
     }
 
     /// Reads entries of the audit trail.

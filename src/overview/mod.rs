@@ -9,6 +9,8 @@ mod gather;
 mod lanes;
 #[cfg(feature = "server")]
 mod map;
+#[cfg(feature = "server")]
+mod servers;
 mod source;
 
 pub(crate) use attention::{Concern, Piece, Place, Sign, Struck, attention, roots};
@@ -21,6 +23,8 @@ pub(crate) use lanes::Mark;
 pub(crate) use lanes::{Lane, Tone, lanes_of};
 #[cfg(feature = "server")]
 pub(crate) use map::{Domain, Map, map};
+#[cfg(feature = "server")]
+pub(crate) use servers::{faults as server_faults, is_silent, leader};
 pub(crate) use source::{Refused, Source};
 
 use jiff::Timestamp;

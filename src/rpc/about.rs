@@ -7,7 +7,7 @@ use crate::rpc::convert::{MAX_CLAIMS, MAX_COUNT, MAX_PAGE};
 use crate::rpc::validate::Span;
 
 /// Minor version of the API `wharfinger.v1`. Raise it with each addition, and list the addition in docs/api.md.
-pub const API_MINOR: i32 = 2;
+pub const API_MINOR: i32 = 3;
 
 /// The answer of `GetServer`.
 pub(crate) fn server(context: &Context) -> pb::GetServerResponse {

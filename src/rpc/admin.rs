@@ -1,6 +1,6 @@
 //! The service `AdminService`.
 
-use crate::auth::{Identity, Verb};
+use crate::auth::{Identity, Roles, Verb};
 use crate::engine::{Role, SubmitError};
 use crate::pb;
 use crate::rpc::allow;
@@ -10,9 +10,12 @@ use crate::rpc::convert::{
     tell_resource,
 };
 use crate::rpc::principal;
+use crate::rpc::resource_watch;
 use crate::rpc::source::scan;
 use crate::rpc::status::RpcError;
 use std::sync::Arc;
+use tokio::sync::mpsc;
+use tokio_stream::wrappers::ReceiverStream;
 use tonic::{Request, Response, Status, async_trait};
 use wharfinger_core::{
     AdminVerb, Caller, Core, Input, MachineVerb, PoolView, Rejection, RejectionKind, Reply, Resource, ResourceId,
@@ -105,6 +108,36 @@ impl pb::admin_service_server::AdminService for AdminApi {
         self.0.since(request.get_ref().min_revision, work).await
     }
 
+    type WatchResourcesStream = ReceiverStream<resource_watch::Message>;
+
+    async fn watch_resources(&self, request: Request<pb::WatchResourcesRequest>) -> Answer<Self::WatchResourcesStream> {
+        let identity = principal::identity(&request)?;
+        let verbs = match request.get_ref().include_pools {
+            true => &[Verb::GetResource, Verb::GetPool][..],
+            false => &[Verb::GetResource],
+        };
+        if let Some(verb) = verbs.iter().find(|verb| !identity.roles.has(**verb)) {
+            return Err(RpcError::NotAllowed(format!("a watch of pools needs the verb {verb}, too")).into());
+        }
+        let scopes = verbs.iter().map(|verb| identity.reads(*verb).sees).collect::<Vec<_>>();
+        let asked = convert::watch_resources(request.get_ref(), scopes[0].clone(), scopes.get(1).cloned())?;
+        if self.0.stop.is_cancelled() {
+            return Err(RpcError::Stopping.into());
+        }
+        let place = (self.0.watches.enter_stay("watches")?, self.0.sources.quotas.stay(&identity.tenant)?);
+        let (out, stream) = mpsc::channel(resource_watch::CHANNEL);
+        let context = self.0.clone();
+        self.0.tasks.spawn(async move {
+            let _place = place;
+            let trust = context.trust.clone();
+            // It is never narrowed in its middle: its client would take resources for unchanged that it no longer sees.
+            let reaches = verbs.iter().map(|verb| (*verb, identity.roles.reach(*verb))).collect::<Vec<_>>();
+            let allowed = |roles: &Roles| reaches.iter().all(|(verb, reach)| roles.reach(*verb).covers(reach));
+            resource_watch::run(context, asked, out, trust.ended(&identity, allowed)).await;
+        });
+        Ok(Response::new(ReceiverStream::new(stream)))
+    }
+
     async fn cordon(&self, request: Request<pb::CordonRequest>) -> Answer<pb::CordonResponse> {
         let Seen { resource, machine, pool, impact, .. } =
             self.act_or_pool(&request, Verb::Cordon, MachineVerb::Cordon, AdminVerb::CordonPool).await?;
@@ -166,6 +199,13 @@ impl pb::admin_service_server::AdminService for AdminApi {
         let Seen { resource, machine, impact, .. } =
             self.act(&request, Verb::ForceDestroy, MachineVerb::ForceDestroy).await?;
         Ok(Response::new(pb::ForceDestroyResponse { resource, machine, impact }))
+    }
+
+    async fn note(&self, request: Request<pb::NoteRequest>) -> Answer<pb::NoteResponse> {
+        let by = By::new(&request, Verb::Note)?;
+        let command = convert::note(request.get_ref(), by.caller())?;
+        let Seen { resource, machine, impact, .. } = self.0.within(self.carry_out(&by, command)).await?;
+        Ok(Response::new(pb::NoteResponse { resource, machine, impact }))
     }
 
     async fn r#break(&self, request: Request<pb::BreakRequest>) -> Answer<pb::BreakResponse> {
@@ -379,7 +419,5 @@ impl AdminApi {
 }
 
 fn listed(asked: &ResourceListing, resource: &Resource) -> bool {
-    let state = convert::resource_state(&resource.state);
-    let wanted = if asked.states.is_empty() { state != pb::ResourceState::Gone } else { asked.states.contains(&state) };
-    wanted && (asked.pools.is_empty() || asked.pools.contains(&resource.pool))
+    convert::is_of_states(&asked.states, resource) && (asked.pools.is_empty() || asked.pools.contains(&resource.pool))
 }

@@ -9,7 +9,7 @@ use crate::rpc::limits::{Gate, RpcLimits};
 use crate::rpc::quota::Quotas;
 use crate::rpc::source::REACH;
 use crate::rpc::status::RpcError;
-use crate::store::{EventQuery, StoredEvent};
+use crate::store::{EventQuery, SeenServer, StoredEvent};
 use crate::telemetry::metrics::Calls;
 use std::collections::BTreeSet;
 use std::future::Future;
@@ -174,6 +174,11 @@ impl Context {
             conceal(event, &seen);
         }
         Ok(events)
+    }
+
+    /// As [`Handle::servers`].
+    pub(crate) async fn servers(&self) -> Result<Vec<SeenServer>, RpcError> {
+        Ok(self.handle.servers().await?)
     }
 
     /// The changes that are committed from now on.

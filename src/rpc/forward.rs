@@ -40,6 +40,8 @@ pub(crate) const FORWARDED: &str = "wharfinger-passed";
 pub(crate) const IDENTITY: &str = "wharfinger-identity";
 /// The HMAC of path, identity and message.
 pub(crate) const SEAL: &str = "wharfinger-seal";
+/// The program by which the caller called.
+pub(crate) const PROGRAM: &str = "wharfinger-program";
 /// The caller's name and its HMAC, for a leader of the release before. They go with the next release.
 pub(crate) const CALLER: &str = "wharfinger-caller";
 pub(crate) const PROOF: &str = "wharfinger-proof";
@@ -50,7 +52,7 @@ const TIMEOUT: &str = "grpc-timeout";
 
 /// Methods that each server answers itself. All others go to the server that leads. A session is a stream both ways, which is not
 /// forwarded: a server that follows refuses it with the leader's address.
-const READS: [&str; 16] = [
+const READS: [&str; 18] = [
     "Session",
     "Watch",
     "Get",
@@ -59,11 +61,13 @@ const READS: [&str; 16] = [
     "ListQueue",
     "Timeline",
     "GetServer",
+    "ListServers",
     "ListPools",
     "GetPool",
     "ListTenants",
     "ListResources",
     "GetResource",
+    "WatchResources",
     "Events",
     "WhoAmI",
     "CanI",
@@ -345,6 +349,7 @@ fn dressed(
         headers.insert(SEAL, text(&seal)?);
     }
     headers.insert(IDENTITY, text(&identity)?);
+    headers.insert(PROGRAM, HeaderValue::from_static(caller.program.as_str()));
     if matches!(&*caller.principal, Identity::LOCAL | Identity::ANONYMOUS) {
         headers.insert(CALLER, text(&caller.principal)?);
         if let Some(proof) = forward_auth::make(key, path, &caller.principal) {

@@ -44,7 +44,7 @@ use tonic::{Code, Status};
 use tonic_types::StatusExt;
 use tower::ServiceBuilder;
 use tower::util::BoxCloneSyncService;
-use wharfinger_core::Revision;
+use wharfinger_core::{Program, Revision};
 
 /// The caller of a call from inside.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -53,12 +53,14 @@ pub struct InsideCaller {
     pub(crate) connection: ConnectInfo,
     /// Its token. `None`: it has none, and is known by its connection alone.
     pub token: Option<Arc<str>>,
+    /// The program of this process that calls for it.
+    pub program: Program,
 }
 
 impl InsideCaller {
     /// A caller at this address, whose connection proves no more than that.
-    pub fn at(address: SocketAddr, token: Option<Arc<str>>) -> Self {
-        Self { connection: ConnectInfo::plain(address), token }
+    pub fn at(address: SocketAddr, token: Option<Arc<str>>, program: Program) -> Self {
+        Self { connection: ConnectInfo::plain(address), token, program }
     }
 
     /// Whether it shows who it is, by a token, a certificate or a proxy.
@@ -213,6 +215,7 @@ impl Inside {
 fn dressed<T>(caller: &InsideCaller, message: T) -> Result<tonic::Request<T>, InsideError> {
     let mut request = tonic::Request::new(message);
     request.extensions_mut().insert(caller.connection.clone());
+    request.extensions_mut().insert(caller.program);
     if let Some(token) = &caller.token {
         let value = AsciiMetadataValue::try_from(format!("Bearer {token}")).map_err(|_| InsideError {
             kind: RefusalKind::Unknown,
@@ -257,6 +260,7 @@ calls! {
         list_queue: ListQueueRequest => ListQueueResponse,
         timeline: TimelineRequest => TimelineResponse,
         get_server: GetServerRequest => GetServerResponse,
+        list_servers: ListServersRequest => ListServersResponse,
     }
     AdminServiceClient {
         list_pools: ListPoolsRequest => ListPoolsResponse,
@@ -276,6 +280,7 @@ calls! {
         recover: RecoverRequest => RecoverResponse,
         recycle: RecycleRequest => RecycleResponse,
         force_destroy: ForceDestroyRequest => ForceDestroyResponse,
+        note: NoteRequest => NoteResponse,
         r#break: BreakRequest => BreakResponse,
     }
     TrustServiceClient {

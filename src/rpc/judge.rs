@@ -60,7 +60,8 @@ pub fn judge(identity: &Identity, call: &Call, pools: &[PoolConfig]) -> Result<(
         | Verb::Hold
         | Verb::Recover
         | Verb::Recycle
-        | Verb::ForceDestroy => {
+        | Verb::ForceDestroy
+        | Verb::Note => {
             let Some(pool) = call.pool.as_deref() else { return Ok(()) };
             if roles.reach(verb).pools.has(pool) {
                 return Ok(());

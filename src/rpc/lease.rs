@@ -8,7 +8,7 @@ use crate::rpc::convert::{self, Listing, tell_lease};
 use crate::rpc::principal;
 use crate::rpc::source::scan;
 use crate::rpc::status::{RpcError, refusal};
-use crate::rpc::{about, allow, login, queue, session, timeline, watch};
+use crate::rpc::{about, allow, login, queue, servers, session, timeline, watch};
 use crate::store::EventQuery;
 use std::sync::Arc;
 use std::time::Duration;
@@ -202,6 +202,13 @@ impl pb::lease_service_server::LeaseService for LeaseApi {
         _request: Request<pb::GetServerRequest>,
     ) -> Result<Response<pb::GetServerResponse>, Status> {
         Ok(Response::new(about::server(&self.0)))
+    }
+
+    async fn list_servers(
+        &self,
+        _request: Request<pb::ListServersRequest>,
+    ) -> Result<Response<pb::ListServersResponse>, Status> {
+        self.0.answer(servers::list(&self.0)).await
     }
 
     async fn login(&self, request: Request<pb::LoginRequest>) -> Result<Response<pb::LoginResponse>, Status> {

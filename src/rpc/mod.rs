@@ -14,8 +14,10 @@
 //! * `quota`: the rate and the watches of each tenant.
 //! * `about`: version, limits and features of the server.
 //! * `lease`, `admin`, `trust`, `watch`: the services. `login`: certificates of holders.
+//! * `resource_watch`: the stream of changes of resources and pools.
 //! * `session`: the stream over which an agent keeps its leases.
 //! * `timeline`: one story from many entries of the audit trail.
+//! * `servers`: the servers on one database, as each reports itself.
 //! * `health`: the health service: this server serves, and leads.
 //! * `forward`, `forward_auth`, `peers`: calls that change something go to the server that leads.
 //! * `inside`: the services for callers in this process, without a socket.
@@ -46,7 +48,9 @@ mod peers;
 mod principal;
 mod queue;
 mod quota;
+mod resource_watch;
 mod server;
+mod servers;
 mod session;
 mod source;
 mod status;
@@ -73,6 +77,8 @@ pub use limits::RpcLimits;
 pub use peers::Peers;
 pub use quota::Quotas;
 pub use server::{ServeError, serve};
+#[cfg(feature = "postgres")]
+pub use servers::report as report_server;
 pub use status::{DOMAIN, RpcError};
 #[cfg(test)]
 pub(crate) use testing::{broker as broker_for_tests, follower as follower_for_tests, pool_config as pool_for_tests};

@@ -4,7 +4,7 @@ use crate::auth::{Access, Addresses, Identity, Origin, Passed, Proof, Roles, Tru
 use crate::engine::{Leadership, Role};
 use crate::rpc::audit::Refusals;
 use crate::rpc::connection::ConnectInfo;
-use crate::rpc::forward::{CALLER, FORWARDED, IDENTITY, PROOF, SEAL};
+use crate::rpc::forward::{CALLER, FORWARDED, IDENTITY, PROGRAM, PROOF, SEAL};
 use crate::rpc::forward_auth;
 use crate::rpc::peers::Peers;
 use crate::rpc::status::RpcError;
@@ -19,10 +19,14 @@ use std::sync::Arc;
 use std::task::{Context, Poll};
 use tonic::body::Body;
 use tonic::codegen::Service;
+use tonic::codegen::http::header::USER_AGENT;
 use tonic::codegen::http::{HeaderMap, Request, Response};
 use tonic::{Request as Call, Status};
 use tower::Layer;
-use wharfinger_core::Caller;
+use wharfinger_core::{Caller, Program};
+
+/// The begin of the command line's `user-agent`.
+const CLI: &str = "wharfinger-cli/";
 
 /// Puts the identity into each call's extensions, before anything reads its message.
 #[derive(Clone)]
@@ -167,6 +171,7 @@ fn admit(
     let mut identity = identity?;
     let trace = one(request.headers(), "traceparent").and_then(TraceParent::parse);
     identity.trace = trace.map(|trace| trace.to_string().into());
+    identity.program = program(&request, identity.via.is_some());
     if !may(&identity.roles, access) {
         let method = method_of(request.uri().path());
         let wanted = wanted(access);
@@ -196,6 +201,15 @@ fn wanted(access: Access) -> String {
             format!("the verb {}", names.join(" or "))
         }
     }
+}
+
+/// The program by which a call is made. A program of this process names itself, and so does the server that forwards a call. Of all
+/// others only the command line is known, by a header that anyone may send.
+fn program(request: &Request<Body>, is_vouched: bool) -> Program {
+    let inside = request.extensions().get::<Program>().copied();
+    let forwarded = || one(request.headers(), PROGRAM).and_then(Program::parse).filter(|_| is_vouched);
+    let agent = || one(request.headers(), USER_AGENT.as_str()).is_some_and(|agent| agent.starts_with(CLI));
+    inside.or_else(forwarded).unwrap_or_else(|| if agent() { Program::Cli } else { Program::Api })
 }
 
 /// The name of the method with this path.

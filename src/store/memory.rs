@@ -3,12 +3,13 @@
 use super::page::{Trimmed, trim};
 use super::row::About;
 use super::{
-    Changes, CommitError, Epoch, EventQuery, FORGOTTEN_FOR_MS, Forgotten, Store, StoreError, StoredEvent, TrailPlace,
-    forgets, numbered,
+    Changes, CommitError, Epoch, EventQuery, FORGOTTEN_FOR_MS, Forgotten, SeenServer, ServerReport, Store, StoreError,
+    StoredEvent, TrailPlace, forgets, numbered,
 };
 use async_trait::async_trait;
 use std::collections::{BTreeMap, VecDeque};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
 use tokio::sync::watch;
 use wharfinger_core::{
     Batch, Event, Lease, LeaseId, Machine, MachineKey, PoolRow, Resource, ResourceId, Revision, Session, SessionId,
@@ -57,6 +58,7 @@ struct Data {
     sessions: BTreeMap<SessionId, Arc<Session>>,
     events: Vec<StoredEvent>,
     places: BTreeMap<String, TrailPlace>,
+    servers: BTreeMap<String, ServerReport>,
     faults: VecDeque<Fault>,
     forgotten: BTreeMap<Revision, (Timestamp, Forgotten)>,
     feed_floor: Revision,
@@ -343,6 +345,17 @@ impl Store for MemoryStore {
     async fn forget_trail_place(&self, name: &str) -> Result<(), StoreError> {
         self.answering()?.places.remove(name);
         Ok(())
+    }
+
+    async fn report_server(&self, report: &ServerReport) -> Result<(), StoreError> {
+        self.answering()?.servers.insert(report.address.clone(), report.clone());
+        Ok(())
+    }
+
+    /// It has no clock: each report is of now.
+    async fn servers(&self) -> Result<Vec<SeenServer>, StoreError> {
+        let seen = |report: &ServerReport| SeenServer { report: report.clone(), silent: Duration::ZERO };
+        Ok(self.answering()?.servers.values().map(seen).collect())
     }
 
     async fn set_deployment_salt(&self, salt: u16) -> Result<(), StoreError> {

@@ -15,6 +15,7 @@ mod memory;
 mod page;
 #[cfg(feature = "postgres")]
 mod postgres;
+mod server_report;
 mod settings;
 mod sqlite;
 mod trail_reader;
@@ -36,6 +37,7 @@ pub use leader_term::{Renewal, Term};
 pub use memory::{Fault, MemoryStore};
 #[cfg(feature = "postgres")]
 pub use postgres::PostgresStore;
+pub use server_report::{REPORTS_KEPT, SeenServer, ServerReport};
 pub use settings::PostgresSettings;
 pub use sqlite::SqliteStore;
 pub use trail_reader::{TrailPlace, TrailReader};
@@ -104,6 +106,16 @@ pub trait Store: Send + Sync + 'static {
     /// Forgets the place of a reader, if there is one.
     async fn forget_trail_place(&self, _name: &str) -> Result<(), StoreError> {
         Ok(())
+    }
+
+    /// Stores the report of a server in place of its earlier one.
+    async fn report_server(&self, _report: &ServerReport) -> Result<(), StoreError> {
+        Ok(())
+    }
+
+    /// The latest report of each server on the database, by address. None: this kind of store has one server.
+    async fn servers(&self) -> Result<Vec<SeenServer>, StoreError> {
+        Ok(Vec::new())
     }
 
     /// Sets the salt of new ids to that of the deployment whose rows are restored into this store.

@@ -3,9 +3,9 @@
 use std::sync::Arc;
 use wharfinger_core::{
     Assignment, AtRisk, CauseChain, Cleanup, Cordon, Ended, Event, EventKind, Evidence, FailReason, Fault, Finding,
-    GroupId, Hold, Lease, LeaseId, LeaseSpec, LeaseState, Link, Losses, Machine, MachineKey, Millis, Op, Order,
-    Outcome, Parent, PoolRow, Pools, Provenance, Reason, Record, Resource, ResourceId, ResourceState, Revision, Run,
-    Selector, Session, SessionId, Source, Subject, Texts, Timestamp, Uses, Weight, WorkFailure,
+    GroupId, Hold, Lease, LeaseId, LeaseSpec, LeaseState, Link, Losses, Machine, MachineKey, Millis, Note, Op, Order,
+    Outcome, Parent, PoolRow, Pools, Program, Provenance, Reason, Record, Resource, ResourceId, ResourceState,
+    Revision, Run, Selector, Session, SessionId, Source, Subject, Texts, Timestamp, Uses, Weight, WorkFailure,
 };
 
 /// Number of states of [`Samples::lease`].
@@ -311,6 +311,7 @@ impl Samples {
             evidence: self.evidence(),
             last_tenant: self.maybe(Self::word),
             held_for: self.maybe(Self::word),
+            note: self.maybe(Self::note),
         }
     }
 
@@ -322,7 +323,12 @@ impl Samples {
         machine.drained = self.maybe(Self::order);
         machine.held = self.maybe(Self::order);
         machine.losses = self.maybe(Self::losses);
+        machine.note = self.maybe(Self::note);
         machine
+    }
+
+    fn note(&mut self) -> Note {
+        Note { by: self.word(), text: self.word(), at: self.time() }
     }
 
     fn order(&mut self) -> Order {
@@ -390,6 +396,7 @@ pub(super) fn event(revision: u64, subject: Subject) -> Event {
                 proof: Arc::from("token:ci-7"),
                 peer: Some(Arc::from("10.0.0.9:4711")),
                 via: revision.is_multiple_of(3).then(|| Arc::from("10.0.0.1:5")),
+                program: revision.is_multiple_of(7).then_some(Program::Page),
                 roles: Arc::from("agent"),
                 method: Arc::from("Lease"),
                 trace: revision

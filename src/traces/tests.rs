@@ -189,6 +189,7 @@ impl Trail {
                 proof: Arc::from("local"),
                 peer: None,
                 via: None,
+                program: None,
                 roles: Arc::from("admin"),
                 method: Arc::from("Lease"),
                 trace: trace.map(Arc::from),

@@ -131,6 +131,7 @@ fn each_change_says_who_made_it_by_what_proof_from_where_and_by_which_role() {
         assert_eq!((&caller["proof"], &caller["roles"]), (&proof.into(), &roles.into()), "{ended}");
         assert_eq!((&caller["method"], &caller["tenant"]), (&method.into(), &"web".into()), "{ended}");
         assert!(caller["peer"].as_str().unwrap().starts_with("127.0.0.1:") && caller["via"] == "", "{ended}");
+        assert_eq!(caller["program"], "cli", "{ended}");
     }
     let all = site.events(&["--after", "0"]);
     let own: Vec<&Value> = all.iter().filter(|event| event["actor"] == "wharfinger").collect();

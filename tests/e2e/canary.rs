@@ -28,7 +28,7 @@ const KEPT: [&str; 4] = ["-environment", "-input", "-output", "-argument"];
 const TRACE: &str = "00-4bf92f3577b34da6a3ce929d0e0e4736-00f067aa0ba902b7-01";
 
 /// Methods that change something. All others are asked.
-const CHANGES: [&str; 17] = [
+const CHANGES: [&str; 18] = [
     "Lease",
     "Release",
     "Renew",
@@ -45,6 +45,7 @@ const CHANGES: [&str; 17] = [
     "Recover",
     "Recycle",
     "ForceDestroy",
+    "Note",
     "Break",
 ];
 
@@ -486,12 +487,16 @@ async fn asked(address: &str, token: Option<&str>, leases: &[String], resources:
     by(request.metadata_mut());
     in_session(api.session(request).await, heard).await;
     ask!("GetServer", api.get_server(pb::GetServerRequest {}));
+    ask!("ListServers", api.list_servers(pb::ListServersRequest {}));
     ask!("ListPools", admin.list_pools(pb::ListPoolsRequest::default()));
     ask!("ListTenants", admin.list_tenants(pb::ListTenantsRequest::default()));
     for name in ["hosts", "copies"] {
         ask!("GetPool", admin.get_pool(pb::GetPoolRequest { name: name.into(), ..Default::default() }));
     }
     ask!("ListResources", admin.list_resources(pb::ListResourcesRequest::default()));
+    let mut request = Request::new(pb::WatchResourcesRequest { include_pools: true, ..Default::default() });
+    by(request.metadata_mut());
+    watched_resources(&mut admin, request, heard).await;
     ask!("Events", admin.events(pb::EventsRequest::default()));
     ask!("Weather", admin.weather(pb::WeatherRequest {}));
     ask!("WhoAmI", trust.who_am_i(pb::WhoAmIRequest {}));
@@ -539,6 +544,33 @@ async fn watched(api: &mut LeaseServiceClient<Channel>, request: Request<pb::Wat
             }
             Ok(None) => return,
             Err(status) => return heard.answer::<pb::WatchResponse>("Watch", Err(status)),
+        }
+    }
+}
+
+/// Hears a watch of resources and pools until its beginning is complete, or it is refused.
+async fn watched_resources(
+    admin: &mut AdminServiceClient<Channel>,
+    request: Request<pb::WatchResourcesRequest>,
+    heard: &mut Heard,
+) {
+    const METHOD: &str = "WatchResources";
+    let mut stream = match admin.watch_resources(request).await {
+        Ok(stream) => stream.into_inner(),
+        Err(status) => return heard.answer::<pb::WatchResourcesResponse>(METHOD, Err(status)),
+    };
+    loop {
+        match stream.message().await {
+            Ok(Some(message)) => {
+                let synced =
+                    matches!(&message.event, Some(pb::watch_resources_response::Event::Bookmark(mark)) if mark.synced);
+                heard.answer(METHOD, Ok(Response::new(message)));
+                if synced {
+                    return;
+                }
+            }
+            Ok(None) => return,
+            Err(status) => return heard.answer::<pb::WatchResourcesResponse>(METHOD, Err(status)),
         }
     }
 }

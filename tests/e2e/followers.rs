@@ -87,6 +87,24 @@ fn every_verb_works_through_a_server_that_follows() {
             "{told}"
         );
     }
+    // Each server knows the others by their reports.
+    for server in &farm.servers {
+        let told = server.wait("the reports of all servers", || {
+            // It fails until one that leads has reported.
+            let output = server.cli(&["--json", "servers", "--known"]);
+            let told: serde_json::Value = serde_json::from_slice(&output.stdout).unwrap_or_default();
+            let all = told["servers"].as_array().cloned().unwrap_or_default();
+            let leaders = all.iter().filter(|one| one["state"] == "LEADS" && one["epoch"].as_u64() > Some(0));
+            (all.len() == 3 && leaders.count() == 1).then_some(all)
+        });
+        for one in told {
+            assert!(
+                one["silent_ms"].as_u64().unwrap() < 15_000
+                    && one["leads_since"].is_string() == (one["state"] == "LEADS")
+            );
+            assert_eq!(one["configuration"].as_str().unwrap().len(), 16, "{one}");
+        }
+    }
     let said = health(&["servers"]);
     assert!(said.contains("exit Some(0)") || said.contains("different configuration files"), "{said}");
     let said = health(&["--json", "health", "--service", "wharfinger.leader"]);

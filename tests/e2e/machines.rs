@@ -70,6 +70,34 @@ fn word(holds: bool) -> &'static str {
     if holds { "holds" } else { "ends" }
 }
 
+#[test]
+fn a_note_stays_with_its_machine_over_restart_reload_and_reboot() {
+    if skip("a_note_stays_with_its_machine_over_restart_reload_and_reboot") {
+        return;
+    }
+    let mut farm = farm(2);
+    let shown = done(&farm, &["note", "hosts/a", "loud fan"]);
+    assert!(shown.contains("note of local at ") && shown.contains(": loud fan"), "{shown}");
+    let note = |farm: &Farm| machine(farm, "a")["note"]["text"].as_str().map(str::to_owned);
+    farm.server.kill();
+    farm.server.run();
+    assert_eq!(note(&farm).as_deref(), Some("loud fan"));
+    reload(&farm);
+    assert_eq!(note(&farm).as_deref(), Some("loud fan"));
+    let before = machine(&farm, "a")["resource_id"].clone();
+    reboot(&mut farm, "a");
+    farm.server.wait_for_state("hosts", "READY", 2);
+    let after = farm.server.json(&["resource", "hosts/a"]);
+    assert_ne!(after["id"], before);
+    assert_eq!((&after["note"]["text"], &after["note"]["by"]), (&"loud fan".into(), &"local".into()), "{after}");
+    assert!(done(&farm, &["resources"]).contains("loud fan"));
+    done(&farm, &["note", "hosts/a", ""]);
+    assert_eq!(note(&farm), None);
+    let events = done(&farm, &["events"]);
+    assert!(events.contains("resource.noted") && events.contains("resource.note-removed"), "{events}");
+    assert!(events.contains("local via cli ("), "{events}");
+}
+
 /// The table of docs/operations.md is what this farm does.
 #[test]
 fn each_order_survives_what_the_documentation_says() {

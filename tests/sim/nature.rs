@@ -103,18 +103,19 @@ pub(crate) fn command(core: &Core, rng: &mut Rng) -> Input {
     // The order names a machine: the resource that stands for it may be gone.
     let item = core.resource(id).and_then(|row| row.item.clone().map(|item| (row.pool.clone(), item)));
     if let Some((pool, item)) = item.filter(|_| rng.chance(300)) {
-        let verb = match rng.below(8) {
+        let verb = match rng.below(9) {
             0 | 1 => MachineVerb::Cordon,
             2 => MachineVerb::Uncordon,
             3 => MachineVerb::Drain(rng.chance(500).then(|| Millis::secs(rng.between(1, 30)))),
             4 => MachineVerb::Undrain,
             5 => MachineVerb::Hold(Millis::secs(rng.between(1, 30))),
             6 => MachineVerb::Quarantine,
+            7 => MachineVerb::Note,
             _ => MachineVerb::Recover,
         };
         return said(AdminVerb::OnMachine(MachineName { pool: Some(pool), item }, verb));
     }
-    let verb = match rng.below(16) {
+    let verb = match rng.below(17) {
         0 => AdminVerb::CordonPool(pool),
         1 | 2 => AdminVerb::UncordonPool(pool),
         3 => AdminVerb::Cordon(id),
@@ -128,6 +129,7 @@ pub(crate) fn command(core: &Core, rng: &mut Rng) -> Input {
         12 => AdminVerb::ForceDestroy(id),
         13 => AdminVerb::Hold(id, Millis::secs(rng.between(0, 30))),
         14 => AdminVerb::HoldLease(rng.pick(&leases).unwrap_or(LeaseId::new(1)), Millis::secs(rng.between(1, 30))),
+        15 => AdminVerb::Note(id),
         _ => AdminVerb::Break(rng.pick(&leases).unwrap_or(LeaseId::new(1))),
     };
     said(verb)

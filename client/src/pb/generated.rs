@@ -464,6 +464,9 @@ pub struct Resource {
     /// Number of slots in use whose lease has ended, and which are being cleaned.
     #[prost(int32, tag = "34")]
     pub slots_in_cleaning: i32,
+    /// Note of an operator: that of the machine, if it stands for one. Not set: there is none, or it is not for this caller.
+    #[prost(message, optional, tag = "35")]
+    pub note: ::core::option::Option<Note>,
 }
 /// A lease whose work failed, as its holder reported.
 #[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
@@ -650,6 +653,9 @@ pub struct Item {
     /// Why the configuration does not enable it, in the words of the configuration.
     #[prost(string, tag = "9")]
     pub disabled_reason: ::prost::alloc::string::String,
+    /// Note of an operator. Not set: there is none, or it is not for this caller.
+    #[prost(message, optional, tag = "10")]
+    pub note: ::core::option::Option<Note>,
 }
 /// Losses one soon after the other: each is that of a resource which had been ready for less than ten minutes. From the second
 /// one on, the place rests before the next resource is made: one second, and twice as long with each further loss, at most ten
@@ -688,6 +694,19 @@ pub struct Order {
     /// Time at which it ends by itself. Not set: an operator withdraws it.
     #[prost(message, optional, tag = "4")]
     pub until: ::core::option::Option<::prost_types::Timestamp>,
+}
+/// A note of an operator on a machine, or on a resource that stands for none. It changes no state.
+#[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
+pub struct Note {
+    /// Operator that wrote it.
+    #[prost(string, tag = "1")]
+    pub by: ::prost::alloc::string::String,
+    /// Note.
+    #[prost(string, tag = "2")]
+    pub text: ::prost::alloc::string::String,
+    /// Time at which it was written.
+    #[prost(message, optional, tag = "3")]
+    pub at: ::core::option::Option<::prost_types::Timestamp>,
 }
 /// One entry of the audit trail.
 #[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
@@ -745,6 +764,10 @@ pub struct EventCaller {
     /// Name of the method.
     #[prost(string, tag = "6")]
     pub method: ::prost::alloc::string::String,
+    /// Program by which the caller called: page, cli, jenkins or api, which is any other client. Open set: show an unknown program as
+    /// it is. Empty: it is not known.
+    #[prost(string, tag = "7")]
+    pub program: ::prost::alloc::string::String,
 }
 /// State of a lease. Later versions may add states: see Lease for how a client survives them.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord, ::prost::Enumeration)]
@@ -1647,6 +1670,50 @@ pub struct GetServerResponse {
     #[prost(string, tag = "19")]
     pub page_url: ::prost::alloc::string::String,
 }
+/// Request of LeaseService.ListServers.
+#[derive(Clone, Copy, PartialEq, Eq, Hash, ::prost::Message)]
+pub struct ListServersRequest {}
+/// Answer of LeaseService.ListServers.
+#[derive(Clone, PartialEq, ::prost::Message)]
+pub struct ListServersResponse {
+    /// The servers, by address. One that has not reported for a day is left out.
+    #[prost(message, repeated, tag = "1")]
+    pub servers: ::prost::alloc::vec::Vec<Server>,
+}
+/// A server, as it reported itself.
+#[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
+pub struct Server {
+    /// Address for clients: `advertise` of \[cluster\]. Empty: the server has no \[cluster\], and answers itself.
+    #[prost(string, tag = "1")]
+    pub address: ::prost::alloc::string::String,
+    /// The server leads. Else it follows. A leader that fell silent may have a successor: the greatest epoch counts.
+    #[prost(bool, tag = "2")]
+    pub leads: bool,
+    /// Time since which it leads. Not set: it follows.
+    #[prost(message, optional, tag = "3")]
+    pub leads_since: ::core::option::Option<::prost_types::Timestamp>,
+    /// Epoch of its lead. 0: it follows. Compare as unsigned.
+    #[prost(uint64, tag = "4")]
+    pub epoch: u64,
+    /// Revision of its data. Compare as unsigned.
+    #[prost(uint64, tag = "5")]
+    pub revision: u64,
+    /// Age of its data at the report; zero if it leads. Not set: it has read nothing yet.
+    #[prost(message, optional, tag = "6")]
+    pub age: ::core::option::Option<::prost_types::Duration>,
+    /// Version of the server.
+    #[prost(string, tag = "7")]
+    pub version: ::prost::alloc::string::String,
+    /// Digest of the text of its configuration file: 16 hexadecimal digits. Servers that differ in it have different files.
+    #[prost(string, tag = "8")]
+    pub configuration: ::prost::alloc::string::String,
+    /// Time at which a later text of its configuration file was refused. Not set: the text that was read last is in use.
+    #[prost(message, optional, tag = "9")]
+    pub configuration_refused_since: ::core::option::Option<::prost_types::Timestamp>,
+    /// Time since the report. More than 15 s: the server is down, or does not reach the database.
+    #[prost(message, optional, tag = "10")]
+    pub silent: ::core::option::Option<::prost_types::Duration>,
+}
 /// Request of LeaseService.Login.
 #[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
 pub struct LoginRequest {
@@ -2091,6 +2158,32 @@ pub mod lease_service_client {
                 .insert(GrpcMethod::new("wharfinger.v1.LeaseService", "GetServer"));
             self.inner.unary(req, path, codec).await
         }
+        /// Lists the servers on the database of the server that answers, as each reported itself last: every few seconds. A server without
+        /// \[cluster\] lists itself alone.
+        pub async fn list_servers(
+            &mut self,
+            request: impl tonic::IntoRequest<super::ListServersRequest>,
+        ) -> std::result::Result<
+            tonic::Response<super::ListServersResponse>,
+            tonic::Status,
+        > {
+            self.inner
+                .ready()
+                .await
+                .map_err(|e| {
+                    tonic::Status::unknown(
+                        format!("Service was not ready: {}", e.into()),
+                    )
+                })?;
+            let codec = tonic_prost::ProstCodec::default();
+            let path = http::uri::PathAndQuery::from_static(
+                "/wharfinger.v1.LeaseService/ListServers",
+            );
+            let mut req = request.into_request();
+            req.extensions_mut()
+                .insert(GrpcMethod::new("wharfinger.v1.LeaseService", "ListServers"));
+            self.inner.unary(req, path, codec).await
+        }
         /// One stream of an agent, over which it leases, releases and reports, keeps all its leases alive by heartbeats, and hears of
         /// their changes. Only the server that leads has sessions: one that follows answers UNAVAILABLE with reason NOT_LEADER and the
         /// leader's address. The end of the stream is doubt in the holder of its leases; the session ends after its grace unless another
@@ -2230,6 +2323,15 @@ pub mod lease_service_server {
             request: tonic::Request<super::GetServerRequest>,
         ) -> std::result::Result<
             tonic::Response<super::GetServerResponse>,
+            tonic::Status,
+        >;
+        /// Lists the servers on the database of the server that answers, as each reported itself last: every few seconds. A server without
+        /// \[cluster\] lists itself alone.
+        async fn list_servers(
+            &self,
+            request: tonic::Request<super::ListServersRequest>,
+        ) -> std::result::Result<
+            tonic::Response<super::ListServersResponse>,
             tonic::Status,
         >;
         /// Server streaming response type for the Session method.
@@ -2827,6 +2929,51 @@ pub mod lease_service_server {
                     };
                     Box::pin(fut)
                 }
+                "/wharfinger.v1.LeaseService/ListServers" => {
+                    #[allow(non_camel_case_types)]
+                    struct ListServersSvc<T: LeaseService>(pub Arc<T>);
+                    impl<
+                        T: LeaseService,
+                    > tonic::server::UnaryService<super::ListServersRequest>
+                    for ListServersSvc<T> {
+                        type Response = super::ListServersResponse;
+                        type Future = BoxFuture<
+                            tonic::Response<Self::Response>,
+                            tonic::Status,
+                        >;
+                        fn call(
+                            &mut self,
+                            request: tonic::Request<super::ListServersRequest>,
+                        ) -> Self::Future {
+                            let inner = Arc::clone(&self.0);
+                            let fut = async move {
+                                <T as LeaseService>::list_servers(&inner, request).await
+                            };
+                            Box::pin(fut)
+                        }
+                    }
+                    let accept_compression_encodings = self.accept_compression_encodings;
+                    let send_compression_encodings = self.send_compression_encodings;
+                    let max_decoding_message_size = self.max_decoding_message_size;
+                    let max_encoding_message_size = self.max_encoding_message_size;
+                    let inner = self.inner.clone();
+                    let fut = async move {
+                        let method = ListServersSvc(inner);
+                        let codec = tonic_prost::ProstCodec::default();
+                        let mut grpc = tonic::server::Grpc::new(codec)
+                            .apply_compression_config(
+                                accept_compression_encodings,
+                                send_compression_encodings,
+                            )
+                            .apply_max_message_size_config(
+                                max_decoding_message_size,
+                                max_encoding_message_size,
+                            );
+                        let res = grpc.unary(method, req).await;
+                        Ok(res)
+                    };
+                    Box::pin(fut)
+                }
                 "/wharfinger.v1.LeaseService/Session" => {
                     #[allow(non_camel_case_types)]
                     struct SessionSvc<T: LeaseService>(pub Arc<T>);
@@ -3142,6 +3289,57 @@ pub struct GetResourceResponse {
     /// Revision of the state that the answer shows.
     #[prost(uint64, tag = "2")]
     pub revision: u64,
+}
+/// Request of AdminService.WatchResources. Filters are ANDed, the values of one filter are ORed.
+#[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
+pub struct WatchResourcesRequest {
+    /// Only resources of these pools, and these pools.
+    #[prost(string, repeated, tag = "1")]
+    pub pools: ::prost::alloc::vec::Vec<::prost::alloc::string::String>,
+    /// Only resources in these states. None: all, but those that are GONE already. A resource that was sent is sent once more when it
+    /// leaves these states; after a resumption also one that another stream may have sent.
+    #[prost(enumeration = "ResourceState", repeated, tag = "2")]
+    pub states: ::prost::alloc::vec::Vec<i32>,
+    /// Resume after this revision: the stream begins with the latest state of what changed since. Absent or 0: the current state.
+    /// A revision older than what the server keeps gives OUT_OF_RANGE with ErrorInfo metadata "oldest_revision".
+    #[prost(uint64, tag = "3")]
+    pub from_revision: u64,
+    /// Time between two bookmarks, 100 ms to 60 s. Absent: 5 s.
+    #[prost(message, optional, tag = "4")]
+    pub bookmark_interval: ::core::option::Option<::prost_types::Duration>,
+    /// The current state is not older than this revision: see LeaseService.
+    #[prost(uint64, tag = "5")]
+    pub min_revision: u64,
+    /// Send pools too. Each stream begins with all pools; then a pool is sent when it, a resource, a lease or the queue has changed it, at
+    /// most once a second. Needs the verb pool.get.
+    #[prost(bool, tag = "6")]
+    pub include_pools: bool,
+}
+/// One message of a watch of resources.
+#[derive(Clone, PartialEq, ::prost::Message)]
+pub struct WatchResourcesResponse {
+    /// Revision to resume from: everything up to it has been sent. 0 while the current state is sent.
+    #[prost(uint64, tag = "1")]
+    pub revision: u64,
+    /// What happened. Later versions may add events: treat a message without a known one as a bookmark.
+    #[prost(oneof = "watch_resources_response::Event", tags = "2, 3, 4")]
+    pub event: ::core::option::Option<watch_resources_response::Event>,
+}
+/// Nested message and enum types in `WatchResourcesResponse`.
+pub mod watch_resources_response {
+    /// What happened. Later versions may add events: treat a message without a known one as a bookmark.
+    #[derive(Clone, PartialEq, ::prost::Oneof)]
+    pub enum Event {
+        /// Latest state of a resource, which changed, or on which a lease came or went.
+        #[prost(message, tag = "2")]
+        Resource(super::Resource),
+        /// Latest state of a pool. One that was removed and of which nothing is left is not `configured` and has no resources.
+        #[prost(message, tag = "3")]
+        Pool(super::Pool),
+        /// Everything up to the revision has been sent. The first one follows the current state, and each group of changes has one.
+        #[prost(message, tag = "4")]
+        Bookmark(super::Bookmark),
+    }
 }
 /// Leases and working copies that a command would end at once. Of a drain with a deadline: at the deadline, if they are as they
 /// are now.
@@ -3567,6 +3765,39 @@ pub struct ForceDestroyResponse {
     #[prost(message, optional, tag = "15")]
     pub impact: ::core::option::Option<Impact>,
 }
+/// Request of AdminService.Note.
+#[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
+pub struct NoteRequest {
+    /// Resource. Exclusive with `machine`.
+    #[prost(string, tag = "1")]
+    pub resource_id: ::prost::alloc::string::String,
+    /// Note, in place of the one that is there. Empty: removes it. At most 4,096 bytes.
+    #[prost(string, tag = "2")]
+    pub text: ::prost::alloc::string::String,
+    /// Machine, in place of resource_id: POOL/ITEM, or the item alone where only one pool has it.
+    #[prost(string, tag = "3")]
+    pub machine: ::prost::alloc::string::String,
+    /// Changes nothing: the command is refused as without it.
+    #[prost(bool, tag = "14")]
+    pub validate_only: bool,
+    /// Revision of the answer in which the caller saw the target. The command is refused with CHANGED_SINCE if a lease got a slot
+    /// there since. 0: it is not compared.
+    #[prost(uint64, tag = "15")]
+    pub if_revision: u64,
+}
+/// Answer of AdminService.Note.
+#[derive(Clone, PartialEq, ::prost::Message)]
+pub struct NoteResponse {
+    /// The resource. Not set: no resource stands for the machine now.
+    #[prost(message, optional, tag = "1")]
+    pub resource: ::core::option::Option<Resource>,
+    /// Machine that has the note: it outlives the resource. Not set: the resource stands for no machine, and the note ends with it.
+    #[prost(message, optional, tag = "2")]
+    pub machine: ::core::option::Option<Item>,
+    /// Impact of the command, which ends nothing. Set only if the request has validate_only.
+    #[prost(message, optional, tag = "15")]
+    pub impact: ::core::option::Option<Impact>,
+}
 /// Request of AdminService.Break.
 #[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
 pub struct BreakRequest {
@@ -3892,6 +4123,32 @@ pub mod admin_service_client {
                 .insert(GrpcMethod::new("wharfinger.v1.AdminService", "GetResource"));
             self.inner.unary(req, path, codec).await
         }
+        /// Streams changes of resources, and of pools: first the current state, then the latest state of what changed, and a bookmark
+        /// every few seconds. A slow reader gets fewer states, and always the latest one.
+        pub async fn watch_resources(
+            &mut self,
+            request: impl tonic::IntoRequest<super::WatchResourcesRequest>,
+        ) -> std::result::Result<
+            tonic::Response<tonic::codec::Streaming<super::WatchResourcesResponse>>,
+            tonic::Status,
+        > {
+            self.inner
+                .ready()
+                .await
+                .map_err(|e| {
+                    tonic::Status::unknown(
+                        format!("Service was not ready: {}", e.into()),
+                    )
+                })?;
+            let codec = tonic_prost::ProstCodec::default();
+            let path = http::uri::PathAndQuery::from_static(
+                "/wharfinger.v1.AdminService/WatchResources",
+            );
+            let mut req = request.into_request();
+            req.extensions_mut()
+                .insert(GrpcMethod::new("wharfinger.v1.AdminService", "WatchResources"));
+            self.inner.server_streaming(req, path, codec).await
+        }
         /// Stops new leases on a resource or in a pool.
         pub async fn cordon(
             &mut self,
@@ -4153,6 +4410,28 @@ pub mod admin_service_client {
                 .insert(GrpcMethod::new("wharfinger.v1.AdminService", "ForceDestroy"));
             self.inner.unary(req, path, codec).await
         }
+        /// Writes a note on a machine, or on a resource that stands for none; or removes it. A note changes no state, and ends no lease.
+        pub async fn note(
+            &mut self,
+            request: impl tonic::IntoRequest<super::NoteRequest>,
+        ) -> std::result::Result<tonic::Response<super::NoteResponse>, tonic::Status> {
+            self.inner
+                .ready()
+                .await
+                .map_err(|e| {
+                    tonic::Status::unknown(
+                        format!("Service was not ready: {}", e.into()),
+                    )
+                })?;
+            let codec = tonic_prost::ProstCodec::default();
+            let path = http::uri::PathAndQuery::from_static(
+                "/wharfinger.v1.AdminService/Note",
+            );
+            let mut req = request.into_request();
+            req.extensions_mut()
+                .insert(GrpcMethod::new("wharfinger.v1.AdminService", "Note"));
+            self.inner.unary(req, path, codec).await
+        }
         /// Ends a lease against its holder's will.
         pub async fn r#break(
             &mut self,
@@ -4275,6 +4554,21 @@ pub mod admin_service_server {
             tonic::Response<super::GetResourceResponse>,
             tonic::Status,
         >;
+        /// Server streaming response type for the WatchResources method.
+        type WatchResourcesStream: tonic::codegen::tokio_stream::Stream<
+                Item = std::result::Result<super::WatchResourcesResponse, tonic::Status>,
+            >
+            + std::marker::Send
+            + 'static;
+        /// Streams changes of resources, and of pools: first the current state, then the latest state of what changed, and a bookmark
+        /// every few seconds. A slow reader gets fewer states, and always the latest one.
+        async fn watch_resources(
+            &self,
+            request: tonic::Request<super::WatchResourcesRequest>,
+        ) -> std::result::Result<
+            tonic::Response<Self::WatchResourcesStream>,
+            tonic::Status,
+        >;
         /// Stops new leases on a resource or in a pool.
         async fn cordon(
             &self,
@@ -4340,6 +4634,11 @@ pub mod admin_service_server {
             tonic::Response<super::ForceDestroyResponse>,
             tonic::Status,
         >;
+        /// Writes a note on a machine, or on a resource that stands for none; or removes it. A note changes no state, and ends no lease.
+        async fn note(
+            &self,
+            request: tonic::Request<super::NoteRequest>,
+        ) -> std::result::Result<tonic::Response<super::NoteResponse>, tonic::Status>;
         /// Ends a lease against its holder's will.
         async fn r#break(
             &self,
@@ -4660,6 +4959,52 @@ pub mod admin_service_server {
                                 max_encoding_message_size,
                             );
                         let res = grpc.unary(method, req).await;
+                        Ok(res)
+                    };
+                    Box::pin(fut)
+                }
+                "/wharfinger.v1.AdminService/WatchResources" => {
+                    #[allow(non_camel_case_types)]
+                    struct WatchResourcesSvc<T: AdminService>(pub Arc<T>);
+                    impl<
+                        T: AdminService,
+                    > tonic::server::ServerStreamingService<super::WatchResourcesRequest>
+                    for WatchResourcesSvc<T> {
+                        type Response = super::WatchResourcesResponse;
+                        type ResponseStream = T::WatchResourcesStream;
+                        type Future = BoxFuture<
+                            tonic::Response<Self::ResponseStream>,
+                            tonic::Status,
+                        >;
+                        fn call(
+                            &mut self,
+                            request: tonic::Request<super::WatchResourcesRequest>,
+                        ) -> Self::Future {
+                            let inner = Arc::clone(&self.0);
+                            let fut = async move {
+                                <T as AdminService>::watch_resources(&inner, request).await
+                            };
+                            Box::pin(fut)
+                        }
+                    }
+                    let accept_compression_encodings = self.accept_compression_encodings;
+                    let send_compression_encodings = self.send_compression_encodings;
+                    let max_decoding_message_size = self.max_decoding_message_size;
+                    let max_encoding_message_size = self.max_encoding_message_size;
+                    let inner = self.inner.clone();
+                    let fut = async move {
+                        let method = WatchResourcesSvc(inner);
+                        let codec = tonic_prost::ProstCodec::default();
+                        let mut grpc = tonic::server::Grpc::new(codec)
+                            .apply_compression_config(
+                                accept_compression_encodings,
+                                send_compression_encodings,
+                            )
+                            .apply_max_message_size_config(
+                                max_decoding_message_size,
+                                max_encoding_message_size,
+                            );
+                        let res = grpc.server_streaming(method, req).await;
                         Ok(res)
                     };
                     Box::pin(fut)
@@ -5139,6 +5484,49 @@ pub mod admin_service_server {
                     let inner = self.inner.clone();
                     let fut = async move {
                         let method = ForceDestroySvc(inner);
+                        let codec = tonic_prost::ProstCodec::default();
+                        let mut grpc = tonic::server::Grpc::new(codec)
+                            .apply_compression_config(
+                                accept_compression_encodings,
+                                send_compression_encodings,
+                            )
+                            .apply_max_message_size_config(
+                                max_decoding_message_size,
+                                max_encoding_message_size,
+                            );
+                        let res = grpc.unary(method, req).await;
+                        Ok(res)
+                    };
+                    Box::pin(fut)
+                }
+                "/wharfinger.v1.AdminService/Note" => {
+                    #[allow(non_camel_case_types)]
+                    struct NoteSvc<T: AdminService>(pub Arc<T>);
+                    impl<T: AdminService> tonic::server::UnaryService<super::NoteRequest>
+                    for NoteSvc<T> {
+                        type Response = super::NoteResponse;
+                        type Future = BoxFuture<
+                            tonic::Response<Self::Response>,
+                            tonic::Status,
+                        >;
+                        fn call(
+                            &mut self,
+                            request: tonic::Request<super::NoteRequest>,
+                        ) -> Self::Future {
+                            let inner = Arc::clone(&self.0);
+                            let fut = async move {
+                                <T as AdminService>::note(&inner, request).await
+                            };
+                            Box::pin(fut)
+                        }
+                    }
+                    let accept_compression_encodings = self.accept_compression_encodings;
+                    let send_compression_encodings = self.send_compression_encodings;
+                    let max_decoding_message_size = self.max_decoding_message_size;
+                    let max_encoding_message_size = self.max_encoding_message_size;
+                    let inner = self.inner.clone();
+                    let fut = async move {
+                        let method = NoteSvc(inner);
                         let codec = tonic_prost::ProstCodec::default();
                         let mut grpc = tonic::server::Grpc::new(codec)
                             .apply_compression_config(

@@ -6,8 +6,8 @@ use crate::Core;
 use crate::lifecycle::{Consequence, End};
 use crate::{
     AdminRequest, AdminVerb, Caller, CauseChain, Cordon, EventKind, Hold, LeaseId, Link, MachineKey, MachineName,
-    MachineVerb, Millis, Order, Reason, Rejection, RejectionKind, Reply, ResourceId, Scope, Source, Stage, Subject,
-    Timestamp,
+    MachineVerb, Millis, Note, Order, Reason, Rejection, RejectionKind, Reply, ResourceId, Scope, Source, Stage,
+    Subject, Timestamp,
 };
 use alloc::format;
 use alloc::string::{String, ToString};
@@ -63,6 +63,7 @@ impl Core {
             AdminVerb::Uncordon(id) => on(id, MachineVerb::Uncordon),
             AdminVerb::Drain(id, deadline) => on(id, MachineVerb::Drain(*deadline)),
             AdminVerb::Undrain(id) => on(id, MachineVerb::Undrain),
+            AdminVerb::Note(id) => on(id, MachineVerb::Note),
             AdminVerb::Check(id) => on(id, MachineVerb::Check),
             AdminVerb::Taint(id) => on(id, MachineVerb::Taint),
             AdminVerb::Quarantine(id) => on(id, MachineVerb::Quarantine),
@@ -121,7 +122,8 @@ impl Core {
                 | MachineVerb::Hold(_)
                 | MachineVerb::Recover
                 | MachineVerb::Recycle
-                | MachineVerb::ForceDestroy,
+                | MachineVerb::ForceDestroy
+                | MachineVerb::Note,
                 _,
             ) => {}
         }
@@ -173,7 +175,7 @@ impl Core {
         Err(reject(RejectionKind::Precondition, "RESOURCE_GONE", "resource_id", message))
     }
 
-    /// The machine of this name in a pool of this scope, configured or under an order.
+    /// The machine of this name in a pool of this scope, configured, or with an order or a note on it.
     ///
     /// # Errors
     /// `UNKNOWN_MACHINE`, `AMBIGUOUS_MACHINE`.
@@ -188,7 +190,8 @@ impl Core {
                 found.push(key);
             }
         }
-        for machine in self.machines().filter(|row| row.out() && row.key.item == name.item && fits(&row.key.pool)) {
+        for machine in self.machines().filter(|row| row.is_marked() && row.key.item == name.item && fits(&row.key.pool))
+        {
             if !found.contains(&machine.key) {
                 found.push(machine.key.clone());
             }
@@ -269,6 +272,7 @@ impl Core {
                 self.event(EventKind::ResourceForceDestroyAsked, &said.principal, Subject::Resource(id), &*said.reason);
                 self.force_destroy(id, self.said(id, said), &said.principal);
             }
+            MachineVerb::Note => self.note(place, said),
         }
     }
 
@@ -318,6 +322,21 @@ impl Core {
         if !on {
             self.undrain_place(place, said);
         }
+    }
+
+    fn note(&mut self, place: &Place, said: &Said) {
+        let note = said.note(self.now());
+        let (of_resource, of_machine) = if note.is_some() {
+            (EventKind::ResourceNoted, EventKind::MachineNoted)
+        } else {
+            (EventKind::ResourceNoteRemoved, EventKind::MachineNoteRemoved)
+        };
+        match (&place.machine, place.resource) {
+            (Some(key), _) => self.note_machine(key, note),
+            (None, Some(id)) => self.set_note(id, note),
+            (None, None) => {}
+        }
+        self.say(place, of_resource, of_machine, said);
     }
 
     fn undrain_place(&mut self, place: &Place, said: &Said) {
@@ -407,6 +426,11 @@ impl Core {
 impl Said {
     fn cordon(&self) -> Cordon {
         Cordon { by: self.principal.clone(), reason: self.reason.clone() }
+    }
+
+    /// An empty text is none.
+    fn note(&self, at: Timestamp) -> Option<Note> {
+        (!self.reason.is_empty()).then(|| Note { by: self.principal.clone(), text: self.reason.clone(), at })
     }
 
     fn order(&self, at: Timestamp, until: Option<Timestamp>) -> Order {

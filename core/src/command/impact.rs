@@ -96,7 +96,8 @@ impl Core {
             | MachineVerb::Undrain
             | MachineVerb::Check
             | MachineVerb::Taint
-            | MachineVerb::Recover => false,
+            | MachineVerb::Recover
+            | MachineVerb::Note => false,
         };
         if apart {
             let leases = self.live_on(id).into_iter().filter(|lease| !self.is_for_idle_copy(*lease));

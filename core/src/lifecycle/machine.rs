@@ -3,7 +3,7 @@
 use crate::lifecycle::Consequence;
 use crate::state::outbox::SELF;
 use crate::{
-    Core, EventKind, Hold, Link, Machine, MachineKey, Order, Reason, Resource, ResourceId, ResourceState, Source,
+    Core, EventKind, Hold, Link, Machine, MachineKey, Note, Order, Reason, Resource, ResourceId, ResourceState, Source,
     Stage, Subject,
 };
 use alloc::format;
@@ -36,6 +36,18 @@ impl Core {
     pub(crate) fn order_hold(&mut self, key: &MachineKey, order: Option<Order>) {
         if order.is_some() || self.machine(key).is_some_and(|machine| machine.held.is_some()) {
             self.edit_machine(key, |machine| machine.held = order);
+        }
+    }
+
+    /// Writes or removes the note on a machine, and on the resources that stand for it.
+    pub(crate) fn note_machine(&mut self, key: &MachineKey, note: Option<Note>) {
+        if note.is_some() || self.machine(key).is_some_and(|machine| machine.note.is_some()) {
+            self.edit_machine(key, |machine| machine.note = note.clone());
+        }
+        for id in self.stand_for(key) {
+            if self.resource(id).is_some_and(|row| row.note != note) {
+                self.set_note(id, note.clone());
+            }
         }
     }
 

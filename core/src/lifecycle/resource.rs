@@ -4,8 +4,8 @@ use crate::Core;
 use crate::lifecycle::{Consequence, End};
 use crate::state::outbox::{Call, SELF};
 use crate::{
-    Blame, CallFailure, CauseChain, Cordon, Ended, EventKind, LeaseState, Link, Made, Millis, Op, Outcome, Reason,
-    ResourceId, ResourceState, Source, Stage, Subject, Texts, Timestamp,
+    Blame, CallFailure, CauseChain, Cordon, Ended, EventKind, LeaseState, Link, Made, Millis, Note, Op, Outcome,
+    Reason, ResourceId, ResourceState, Source, Stage, Subject, Texts, Timestamp,
 };
 use alloc::format;
 use alloc::string::{String, ToString};
@@ -298,6 +298,11 @@ impl Core {
     /// Cordons or uncordons a resource, whatever its state.
     pub(crate) fn set_cordon(&mut self, id: ResourceId, cordon: Option<Cordon>) {
         self.edit_resource(id, |row| row.cordoned = cordon);
+    }
+
+    /// Writes or removes the note on a resource, whatever its state.
+    pub(crate) fn set_note(&mut self, id: ResourceId, note: Option<Note>) {
+        self.edit_resource(id, |row| row.note = note);
     }
 
     /// Makes a resource that is being removed a debt of the janitor, at the request of an operator.

@@ -2,8 +2,8 @@
 
 use crate::state::outbox::{Call, SELF};
 use crate::{
-    Core, EventKind, Item, Labels, LeaseId, LeaseSpec, Millis, Parent, PoolConfig, Resource, ResourceId, ResourceState,
-    Revision, Selector, Subject, Texts,
+    Core, EventKind, Item, Labels, LeaseId, LeaseSpec, MachineKey, Millis, Parent, PoolConfig, Resource, ResourceId,
+    ResourceState, Revision, Selector, Subject, Texts,
 };
 use alloc::collections::BTreeMap;
 use alloc::format;
@@ -19,6 +19,8 @@ impl Core {
         let id = ResourceId::new(self.mint());
         let hosted = !config.on.is_empty();
         let op = if hosted { None } else { Some(self.next_op()) };
+        let machine = item.as_ref().map(|item| MachineKey { pool: name.clone(), item: item.name.clone() });
+        let note = machine.and_then(|key| self.machine(&key)?.note.clone());
         self.insert_resource(Resource {
             id,
             revision: Revision(0),
@@ -45,6 +47,7 @@ impl Core {
             evidence: crate::Evidence::default(),
             last_tenant: None,
             held_for: None,
+            note,
         });
         self.own_event(EventKind::ResourceProvisioning, Subject::Resource(id), "");
         if hosted {

@@ -1,6 +1,7 @@
 //! The caller of a request, the leases that it sees, and those that it may end.
 
 use crate::Pools;
+use crate::model::stable::stable_texts;
 use alloc::sync::Arc;
 
 /// The caller of a request, as far as the core has to know it. The shell authenticates it and derives what it sees.
@@ -29,12 +30,28 @@ pub struct Provenance {
     pub peer: Option<Arc<str>>,
     /// The address of the server that forwarded the call.
     pub via: Option<Arc<str>>,
+    /// The program by which it called. `None`: the entry is of an older version.
+    pub program: Option<Program>,
     /// The names of the roles that allowed the call.
     pub roles: Arc<str>,
     /// The name of the method.
     pub method: Arc<str>,
     /// The place of the call in its caller's trace, as W3C Trace Context writes it.
     pub trace: Option<Arc<str>>,
+}
+
+stable_texts! {
+    /// The programs by which a caller acts.
+    pub enum Program {
+        /// The operator's page.
+        Page = "page",
+        /// The command line.
+        Cli = "cli",
+        /// The plugin of Jenkins, by its remote locks.
+        Jenkins = "jenkins",
+        /// Another client of the API.
+        Api = "api",
+    }
 }
 
 impl Caller {

@@ -137,6 +137,10 @@ stable_texts! {
         ResourceRecycleAsked = "resource.recycle-asked",
         /// An operator asked for the removal of the resource without waiting for the adapter.
         ResourceForceDestroyAsked = "resource.force-destroy-asked",
+        /// An operator wrote a note on the resource.
+        ResourceNoted = "resource.noted",
+        /// An operator removed the note on the resource.
+        ResourceNoteRemoved = "resource.note-removed",
         /// An operator cordoned a machine for which no resource stands.
         MachineCordoned = "machine.cordoned",
         /// An operator uncordoned such a machine.
@@ -149,6 +153,10 @@ stable_texts! {
         MachineHeld = "machine.held",
         /// The hold of such a machine is over.
         MachineHoldOver = "machine.hold-over",
+        /// An operator wrote a note on such a machine.
+        MachineNoted = "machine.noted",
+        /// An operator removed the note on such a machine.
+        MachineNoteRemoved = "machine.note-removed",
         /// An agent opened the session.
         SessionOpened = "session.opened",
         /// The stream of the session ended, and its holder is in doubt.

@@ -340,7 +340,7 @@ pub type NoticeKind = wharfinger_types::NoticeKind<Timestamp>;
 pub struct AdminRequest {
     /// The caller.
     pub caller: Caller,
-    /// The reason, as free text.
+    /// The reason, as free text; of a note, its text.
     pub reason: Arc<str>,
     /// The kind.
     pub verb: AdminVerb,
@@ -382,6 +382,8 @@ pub enum AdminVerb {
     ForceDestroy(ResourceId),
     /// A drain by an operator ends.
     Undrain(ResourceId),
+    /// The reason of the request is its note from now on. An empty one removes the note.
+    Note(ResourceId),
     /// A verb on a machine, and on the resource that stands for it, if there is one.
     OnMachine(MachineName, MachineVerb),
 }
@@ -401,6 +403,7 @@ impl AdminVerb {
             MachineVerb::Recover => Self::Recover(resource),
             MachineVerb::Recycle => Self::Recycle(resource),
             MachineVerb::ForceDestroy => Self::ForceDestroy(resource),
+            MachineVerb::Note => Self::Note(resource),
         }
     }
 }

@@ -28,7 +28,7 @@ impl fmt::Display for MachineKey {
     }
 }
 
-/// The stored part of a machine: the orders of operators, and how often its resources were lost. It survives the resources that
+/// The stored part of a machine: the orders and the note of operators, and how often its resources were lost. It survives the resources that
 /// stand for the machine, reloads, restarts and failovers. An order holds until an operator withdraws it.
 #[derive(Clone, PartialEq, Eq, PartialOrd, Ord, Hash, Debug)]
 pub struct Machine {
@@ -44,6 +44,20 @@ pub struct Machine {
     pub held: Option<Order>,
     /// Its latest losses, one soon after the other.
     pub losses: Option<Losses>,
+    /// The note of an operator.
+    pub note: Option<Note>,
+}
+
+/// A note of an operator on a machine, or on a resource that stands for none. It changes no state, and stays until an operator
+/// replaces or removes it.
+#[derive(Clone, PartialEq, Eq, PartialOrd, Ord, Hash, Debug)]
+pub struct Note {
+    /// The principal of the operator.
+    pub by: Arc<str>,
+    /// The note, as free text.
+    pub text: Arc<str>,
+    /// When it was written.
+    pub at: Timestamp,
 }
 
 /// An operator's order on a machine.
@@ -69,12 +83,17 @@ impl Order {
 impl Machine {
     /// A machine on which there is no order, and which was never lost.
     pub fn new(key: MachineKey) -> Self {
-        Self { key, revision: Revision(0), cordoned: None, drained: None, held: None, losses: None }
+        Self { key, revision: Revision(0), cordoned: None, drained: None, held: None, losses: None, note: None }
     }
 
     /// Whether an order keeps new leases away from it. No resource is made of it then.
     pub fn out(&self) -> bool {
         self.cordoned.is_some() || self.drained.is_some() || self.held.is_some()
+    }
+
+    /// Whether an operator has said anything of it that still holds.
+    pub(crate) fn is_marked(&self) -> bool {
+        self.out() || self.note.is_some()
     }
 
     /// Its orders, each with the participle that names it.
@@ -146,4 +165,6 @@ pub enum MachineVerb {
     Recycle,
     /// Forget its resource, whatever that is.
     ForceDestroy,
+    /// The reason of the request is its note from now on. An empty one removes the note.
+    Note,
 }

@@ -1,7 +1,7 @@
 //! A resource as it is stored and served.
 
 use crate::{
-    CauseChain, Cordon, Evidence, Labels, LeaseId, Millis, Op, ResourceId, Revision, Texts, Timestamp, Weight,
+    CauseChain, Cordon, Evidence, Labels, LeaseId, Millis, Note, Op, ResourceId, Revision, Texts, Timestamp, Weight,
 };
 use alloc::collections::BTreeMap;
 use alloc::sync::Arc;
@@ -61,6 +61,8 @@ pub struct Resource {
     pub last_tenant: Option<Arc<str>>,
     /// The tenant at whose request it is kept for triage.
     pub held_for: Option<Arc<str>>,
+    /// The note of an operator. That of the machine, if it stands for one.
+    pub note: Option<Note>,
 }
 
 impl Resource {

@@ -1,7 +1,7 @@
 //! Views for readers; none of them is stored.
 
 use crate::model::stable::stable_texts;
-use crate::{Cordon, Losses, Machine, Millis, PoolConfig, ResourceId, Tenant};
+use crate::{Cordon, Losses, Machine, Millis, Note, PoolConfig, ResourceId, Tenant};
 use alloc::collections::BTreeMap;
 use alloc::string::String;
 use alloc::sync::Arc;
@@ -106,6 +106,8 @@ pub struct ItemView {
     pub machine: Option<Arc<Machine>>,
     /// Its latest losses, if there were several and it has not been well since.
     pub losses: Option<Losses>,
+    /// The note of an operator.
+    pub note: Option<Note>,
 }
 
 /// Why a lease waits, or what became of it.

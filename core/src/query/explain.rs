@@ -89,6 +89,7 @@ impl Core {
             resource,
             machine: machine.filter(|machine| machine.out()).cloned(),
             losses: losses.filter(|losses| losses.is_recent(self.now())).cloned(),
+            note: machine.and_then(|machine| machine.note.clone()),
         }
     }
 

@@ -18,7 +18,8 @@ pub struct View<'c> {
 /// A resource, with the leases in view that hold its slots.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub struct SeenResource {
-    /// The resource. Without full view: without the failures of leases out of view, and without the words of holders.
+    /// The resource. Without full view: without the failures of leases out of view, and without the words of
+    /// holders and the note of an operator.
     pub resource: Arc<Resource>,
     /// The leases in view that hold its slots, by slot.
     pub leases: Vec<Arc<Lease>>,
@@ -109,7 +110,15 @@ impl<'c> View<'c> {
     pub fn pools(&self) -> Vec<PoolView> {
         let mut pools = self.core.pools();
         pools.retain(|pool| self.scope.shows_pool(&pool.config.name));
-        pools
+        pools.into_iter().map(|pool| self.without_notes(pool)).collect()
+    }
+
+    /// A pool without the notes of operators, unless they are for this reader.
+    fn without_notes(&self, mut pool: PoolView) -> PoolView {
+        if !self.scope.tells_of(Some(&pool.config.name)) {
+            pool.items.iter_mut().for_each(|item| item.note = None);
+        }
+        pool
     }
 
     /// The tenants in view, by name: all of them, or the reader's own.
@@ -119,7 +128,8 @@ impl<'c> View<'c> {
 
     /// One pool.
     pub fn pool(&self, name: &str) -> Option<PoolView> {
-        self.core.pool(name).filter(|pool| self.scope.shows_pool(&pool.config.name))
+        let pool = self.core.pool(name).filter(|pool| self.scope.shows_pool(&pool.config.name))?;
+        Some(self.without_notes(pool))
     }
 
     /// Whether a resource of this pool has slots for several leases.
@@ -147,7 +157,8 @@ impl<'c> View<'c> {
 
     /// A machine with the orders on it.
     pub fn item(&self, key: &MachineKey) -> ItemView {
-        self.core.item(key)
+        let item = self.core.item(key);
+        ItemView { note: item.note.filter(|_| self.scope.tells_of(Some(&key.pool))), ..item }
     }
 
     /// The impact of a request of an operator, and its object as it is. The ids of leases out of view are among them.
@@ -171,6 +182,16 @@ impl<'c> View<'c> {
         self.core.resources(after).map(|row| (row.id, Some(row).filter(|row| self.scope.shows_pool(&row.pool))))
     }
 
+    /// Resources that changed after a place in the order of changes, and those whose leases did, each with its place; `None` in
+    /// place of one out of view.
+    pub fn resources_changed_after(
+        &self,
+        after: (Revision, ResourceId),
+    ) -> impl Iterator<Item = ((Revision, ResourceId), Option<&'c Arc<Resource>>)> {
+        let all = self.core.resources_changed_after(after);
+        all.map(|(place, row)| (place, Some(row).filter(|row| self.scope.shows_pool(&row.pool))))
+    }
+
     /// A resource of this state, as far as it is in view.
     pub fn seen(&self, row: &Arc<Resource>) -> SeenResource {
         let mut leases = self.core.leases_on(row.id);
@@ -181,7 +202,7 @@ impl<'c> View<'c> {
         }
         let mut resource = Resource::clone(row);
         resource.failures.retain(|failure| self.lease(failure.lease).is_some());
-        resource.trouble = None;
+        (resource.trouble, resource.note) = (None, None);
         let kept: Arc<str> = Arc::from("it is kept for triage");
         if let Some(hold) = &mut resource.hold {
             (hold.by, hold.reason) = (Arc::from(""), kept.clone());

@@ -6,7 +6,7 @@
 
 use crate::state::learned::{Begun, took};
 use crate::{
-    Batch, Configuration, Lease, LeaseId, LeaseState, Machine, PoolRow, Resource, ResourceId, Revision, Session,
+    Batch, Configuration, Ended, Lease, LeaseId, LeaseState, Machine, PoolRow, Resource, ResourceId, Revision, Session,
     Snapshot, Timestamp,
 };
 use crate::{Core, Limits};
@@ -47,7 +47,11 @@ impl Core {
         for id in changed.chain(&batch.forgotten_leases) {
             self.leave(*id, &mut waiting, &mut touched);
         }
+        let mut passed: BTreeSet<ResourceId> = BTreeSet::new();
         for row in &batch.leases {
+            if self.has_passed_unseen(row) {
+                passed.extend(self.resources_of_pool(row));
+            }
             self.come(row, &mut waiting, &mut touched);
         }
         for id in &batch.forgotten_leases {
@@ -66,6 +70,10 @@ impl Core {
         touched.extend(hosts);
         for id in touched {
             self.reindex(id);
+            passed.insert(id);
+        }
+        for id in passed {
+            self.resource_changed(id, batch.revision);
         }
         for id in &batch.forgotten_resources {
             self.forget_resource(*id);
@@ -139,6 +147,32 @@ impl Core {
             waiting.insert(id);
         }
         self.index_lease(row.clone());
+    }
+
+    /// Whether a lease may have held slots of which no row in the batch speaks: it came and left between two batches.
+    fn has_passed_unseen(&self, row: &Lease) -> bool {
+        let before = self.lease(row.id);
+        let (attempts, delays) = before.map_or((0, 0), |before| (before.attempts, before.delays));
+        let held = |lease: &Lease| lease.assignment().is_some();
+        let served = match &row.state {
+            LeaseState::Ended { how, .. } => match how {
+                Ended::Released { .. } | Ended::Expired | Ended::Broken { .. } => true,
+                Ended::Cancelled | Ended::Failed { .. } => row.pool.is_some(),
+            },
+            LeaseState::Queued | LeaseState::Preparing { .. } | LeaseState::Active { .. } => false,
+        };
+        row.attempts > attempts
+            || row.delays > delays
+            || served && !held(row) && before.is_none_or(|before| !held(before) && !before.ended())
+    }
+
+    /// The resources on one of which a lease was: those of its pool, or all.
+    fn resources_of_pool(&self, lease: &Lease) -> Vec<ResourceId> {
+        let pool = lease.pool.as_ref().or(lease.spec.selector.pool.as_ref());
+        match pool.and_then(|name| self.pool_entry(name)) {
+            Some(pool) => pool.members.iter().copied().collect(),
+            None => self.entries().map(|entry| entry.row.id).collect(),
+        }
     }
 
     fn enqueue_again(&mut self, ids: &BTreeSet<LeaseId>) {

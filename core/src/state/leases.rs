@@ -64,12 +64,14 @@ impl Core {
         let row = Arc::make_mut(&mut entry.row);
         let before = row.revision;
         let (held, session) = (row.assignment().map(|assignment| assignment.resource), row.in_session());
-        let begun = Begun::of(&row.state);
+        let (begun, was_over) = (Begun::of(&row.state), row.ended());
         change(row);
         row.revision = revision;
         let now_in = row.in_session();
         let over = took(begun, row, self.now);
-        let again = row.spec.replace.then(|| [held, row.assignment().map(|assignment| assignment.resource)]);
+        let holds = row.assignment().map(|assignment| assignment.resource);
+        let again = row.spec.replace.then_some([held, holds]);
+        let changed = (held != holds || was_over != row.ended()).then_some([held, holds]);
         self.revision = revision;
         self.by_revision.remove(&before);
         self.by_revision.insert(revision, id);
@@ -77,6 +79,9 @@ impl Core {
         self.move_in_sessions(id, session, now_in);
         self.arm_lease(id);
         self.learn(over);
+        for resource in changed.into_iter().flatten().flatten() {
+            self.resource_changed(resource, revision);
+        }
         for resource in again.into_iter().flatten().flatten() {
             self.recount_foreseen(resource);
         }

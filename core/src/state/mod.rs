@@ -77,6 +77,8 @@ pub struct Core {
     by_request: BTreeMap<RequestKey, LeaseId>,
     by_group: BTreeMap<GroupId, BTreeSet<LeaseId>>,
     by_revision: BTreeMap<Revision, LeaseId>,
+    /// When each resource, or the leases on it, last changed; not stored.
+    resource_changes: BTreeSet<(Revision, ResourceId)>,
     /// Where works failed though checks pass, by work.
     by_work: BTreeMap<Arc<str>, works::Met>,
     /// Resources that were lost or mangled under a work, by work; not stored.

@@ -63,6 +63,21 @@ impl Core {
         self.resources.range((bound(after), core::ops::Bound::Unbounded)).map(|(_, entry)| &entry.row)
     }
 
+    /// Resources that changed after a place in the order of changes, and those whose leases did, each with its place.
+    pub fn resources_changed_after(
+        &self,
+        after: (Revision, ResourceId),
+    ) -> impl Iterator<Item = ((Revision, ResourceId), &Arc<Resource>)> {
+        self.resource_changes
+            .range((core::ops::Bound::Excluded(after), core::ops::Bound::Unbounded))
+            .filter_map(|place| Some((*place, self.resource(place.1)?)))
+    }
+
+    /// The number of resources in the order of changes.
+    pub(crate) fn resource_change_count(&self) -> usize {
+        self.resource_changes.len()
+    }
+
     /// The leases that hold slots of a resource, by slot.
     pub fn leases_on(&self, id: ResourceId) -> Vec<Arc<Lease>> {
         let Some(entry) = self.resources.get(&id) else { return Vec::new() };

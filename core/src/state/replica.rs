@@ -32,6 +32,7 @@ impl Core {
             by_request: BTreeMap::new(),
             by_group: BTreeMap::new(),
             by_revision: BTreeMap::new(),
+            resource_changes: BTreeSet::new(),
             by_work: BTreeMap::new(),
             lost_under: BTreeMap::new(),
             accusers: BTreeMap::new(),

@@ -49,8 +49,18 @@ impl Core {
                 share: Share::default(),
                 domain: None,
                 near: Arc::default(),
+                changed: Revision(0),
             },
         );
+        self.resource_changed(id, self.revision);
+    }
+
+    /// A resource, or a lease on it, changed at this revision. Readers of changes see it anew.
+    pub(crate) fn resource_changed(&mut self, id: ResourceId, at: Revision) {
+        let Some(entry) = self.resources.get_mut(&id) else { return };
+        self.resource_changes.remove(&(entry.changed, id));
+        entry.changed = at;
+        self.resource_changes.insert((at, id));
     }
 
     /// Changes a resource. Returns false if there is none.
@@ -66,6 +76,7 @@ impl Core {
             self.learn_making(coming, &row);
         }
         self.outbox.resources.insert(id);
+        self.resource_changed(id, revision);
         self.reindex(id);
         self.arm_resource(id);
         true
@@ -82,6 +93,7 @@ impl Core {
 
     pub(crate) fn forget_resource(&mut self, id: ResourceId) {
         let Some(entry) = self.resources.remove(&id) else { return };
+        self.resource_changes.remove(&(entry.changed, id));
         self.timers.remove(&(entry.timer, Timer::Resource(id)));
         if let Some(pool) = self.pools.get_mut(&entry.row.pool) {
             pool.members.remove(&id);

@@ -37,6 +37,8 @@ pub(crate) struct ResourceEntry {
     pub(crate) domain: Option<Arc<str>>,
     /// The lease parameters that it has, as its latest preparation reported.
     pub(crate) near: Arc<Texts>,
+    /// When it, or the leases on it, last changed. Of one that was loaded: when it was loaded.
+    pub(crate) changed: Revision,
 }
 
 /// Probes while nothing is (known to be) wrong. Not stored: after a restart every host is simply probed again.

@@ -1,9 +1,10 @@
 //! A machine outlives the resources that stand for it: what an operator ordered for it holds until an operator withdraws it.
 
 use crate::world::{Kind, World, copies, inventory, made_at_will, vanished};
+use std::sync::Arc;
 use wharfinger_core::{
-    AdminVerb, Core, EventKind, Input, LeaseId, Limits, MachineKey, MachineVerb, Millis, NoticeKind, Outcome,
-    PoolConfig, RejectionKind, Reply, ResourceId, Timestamp, Traits,
+    AdminRequest, AdminVerb, Caller, Core, EventKind, Input, LeaseId, Limits, MachineKey, MachineName, MachineVerb,
+    Millis, NoticeKind, Outcome, PoolConfig, RejectionKind, Reply, ResourceId, Timestamp, Traits,
 };
 
 const PROBED: Traits = Traits { prepares: false, cleans: false, repairs: true, probes: true };
@@ -111,6 +112,83 @@ fn an_undrain_in_time_keeps_the_resource() {
     assert_eq!((w.stands(host), w.state(lease)), ("READY", "ACTIVE"));
     w.release(lease, Outcome::Ok);
     assert_eq!(w.stands(host), "READY");
+}
+
+/// Writes a note on a machine. An empty text removes it.
+fn note(w: &mut World, machine: &str, text: &str) -> Result<Reply, wharfinger_core::Rejection> {
+    let verb = AdminVerb::OnMachine(MachineName::parse(machine).unwrap(), MachineVerb::Note);
+    let (caller, reason) = (Caller::sole_tenant("ann"), Arc::from(text));
+    w.step(Input::Admin(AdminRequest { caller, reason, verb, if_revision: None }))
+}
+
+/// The note that a resource shows, with its author.
+fn note_on(w: &World, id: ResourceId) -> Option<String> {
+    w.resource(id).note.as_ref().map(|note| format!("{}: {}", note.by, note.text))
+}
+
+#[test]
+fn a_note_outlives_the_resource_and_changes_no_state() {
+    let mut w = two();
+    let lease = w.lease("hosts");
+    let host = w.on(lease);
+    let machine = format!("hosts/{}", w.resource(host).item.clone().unwrap());
+    assert_eq!(note(&mut w, &machine, "the fan is loud"), Ok(Reply::Machine(key(&machine))));
+    assert!(w.last.effects.is_empty() && w.last.leases.is_empty(), "{:?}", w.last);
+    assert!(w.last.events.iter().any(|event| event.kind == EventKind::ResourceNoted && &*event.actor == "ann"));
+    assert_eq!((w.stands(host), w.state(lease)), ("READY", "ACTIVE"));
+    world_goes_on(&mut w, &machine);
+    let next = of(&w, &machine).unwrap();
+    assert_ne!(next, host);
+    assert_eq!((w.stands(next), note_on(&w, next).as_deref()), ("READY", Some("ann: the fan is loud")));
+    assert_eq!(orders(&w, &machine), [""; 0]);
+    note(&mut w, &machine, "the fan was replaced").unwrap();
+    assert_eq!(note_on(&w, next).as_deref(), Some("ann: the fan was replaced"));
+    w.admin(AdminVerb::Cordon(next)).unwrap();
+    w.admin(AdminVerb::Uncordon(next)).unwrap();
+    w.admin(AdminVerb::Recover(next)).unwrap();
+    w.all_works();
+    assert!(note_on(&w, next).is_some(), "no other verb removes it");
+    note(&mut w, &machine, "").unwrap();
+    assert!(w.last.events.iter().any(|event| event.kind == EventKind::ResourceNoteRemoved));
+    world_goes_on(&mut w, &machine);
+    assert_eq!(note_on(&w, of(&w, &machine).unwrap()), None);
+}
+
+#[test]
+fn a_machine_without_a_resource_has_its_note_too() {
+    let mut w = two();
+    w.on_machine("h1", MachineVerb::Drain(None)).unwrap();
+    w.all_works();
+    assert_eq!(of(&w, "hosts/h1"), None);
+    note(&mut w, "h1", "at the vendor").unwrap();
+    let entry = w.last.events.iter().find(|event| event.kind == EventKind::MachineNoted).unwrap();
+    assert_eq!(&*entry.detail, "hosts/h1: at the vendor");
+    let item = w.core.item(&key("hosts/h1"));
+    assert_eq!(item.note.map(|note| note.text.to_string()).as_deref(), Some("at the vendor"));
+    // A machine that left the configuration is still known by its note.
+    w.on_machine("h1", MachineVerb::Undrain).unwrap();
+    let pools = w.pools.clone();
+    w.configure(vec![PoolConfig { ..inventory("hosts", &["h2"]) }]);
+    w.all_works();
+    note(&mut w, "hosts/h1", "sold").unwrap();
+    w.configure(pools);
+    w.all_works();
+    assert_eq!(note_on(&w, of(&w, "hosts/h1").unwrap()).as_deref(), Some("ann: sold"));
+}
+
+#[test]
+fn a_resource_that_stands_for_no_machine_has_a_note_of_its_own() {
+    let mut w = World::new(vec![PoolConfig { min_ready: 1, ..made_at_will("spot", 1) }]);
+    w.all_works();
+    let host = w.core.resources(None).next().unwrap().id;
+    w.admin(AdminVerb::Note(host)).unwrap();
+    w.restart();
+    w.all_works();
+    assert_eq!(note_on(&w, host).as_deref(), Some("op: because"));
+    w.admin(AdminVerb::Recycle(host)).unwrap();
+    w.all_works();
+    assert_eq!(w.admin(AdminVerb::Note(host)).unwrap_err().reason, "RESOURCE_GONE");
+    assert!(w.core.resources(None).all(|row| row.id == host || row.note.is_none()));
 }
 
 #[test]

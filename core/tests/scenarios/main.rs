@@ -6,6 +6,7 @@
 mod blame;
 mod brake;
 mod census;
+mod changes;
 mod clock;
 mod drydock;
 mod foretold;

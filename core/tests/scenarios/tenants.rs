@@ -352,6 +352,7 @@ fn an_entry_has_the_proof_of_the_caller_whose_input_it_is_and_no_other_has() {
             proof: Arc::from(format!("token:{name}")),
             peer: Some(Arc::from("10.0.0.9:1")),
             via: None,
+            program: None,
             roles: Arc::from("agent"),
             method: Arc::from(method),
             trace: None,

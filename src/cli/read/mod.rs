@@ -7,6 +7,7 @@ mod pools;
 mod queue;
 mod resources;
 mod spot_stats;
+mod watch_resources;
 
 pub(crate) use explain::{explain, print_blockers, print_start};
 pub(crate) use get::{OneLease, get, print_lease};

@@ -1,16 +1,18 @@
 //! `resources`, `resource`.
 
 use super::pools::machines_out;
+use super::watch_resources::watch;
 use super::{dash, print_facts};
 use crate::cli::connect::Context;
 use crate::cli::error::Failure;
 use crate::cli::exit::Exit;
 use crate::cli::json::{self, Json};
+use crate::cli::machines;
 use crate::cli::paging::{page_size, warn_of_more};
 use crate::cli::select::{Placed, placed};
 use crate::cli::text;
 use crate::pb;
-use clap::Args;
+use clap::{Args, ValueEnum};
 
 /// Arguments of `resources`.
 #[derive(Args, Debug)]
@@ -18,12 +20,71 @@ pub(crate) struct ResourcesArgs {
     /// Filter by pool; may be repeated
     #[arg(long, short, value_name = "POOL")]
     pool: Vec<String>,
+    /// Filter by state; may be repeated
+    #[arg(long, value_enum, value_name = "STATE", conflicts_with = "all")]
+    state: Vec<State>,
     /// Include resources that are gone, until they are purged
     #[arg(long, short)]
     all: bool,
     /// Maximum number of rows
     #[arg(long, value_name = "N", default_value_t = 1000)]
     limit: usize,
+    /// Print a line for each resource, and then for each change
+    #[arg(long, short, conflicts_with = "limit")]
+    watch: bool,
+    /// Go on after this revision; without it, begin with the current state
+    #[arg(long, value_name = "REVISION", requires = "watch", default_value_t = 0)]
+    from: u64,
+    /// Print a line for each change of a pool, too
+    #[arg(long, requires = "watch")]
+    pools: bool,
+}
+
+/// States of a resource.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub(crate) enum State {
+    /// Being made.
+    Provisioning,
+    /// Fit for leases.
+    Ready,
+    /// In doubt: a check is under way.
+    Suspect,
+    /// Being mended.
+    Repairing,
+    /// Kept as it is for an operator.
+    Quarantined,
+    /// No new leases; destroyed after the last one.
+    Draining,
+    /// Being removed.
+    Destroying,
+    /// Could not be removed.
+    Orphaned,
+    /// It exists no more.
+    Gone,
+}
+
+impl State {
+    fn number(self) -> i32 {
+        let state = match self {
+            State::Provisioning => pb::ResourceState::Provisioning,
+            State::Ready => pb::ResourceState::Ready,
+            State::Suspect => pb::ResourceState::Suspect,
+            State::Repairing => pb::ResourceState::Repairing,
+            State::Quarantined => pb::ResourceState::Quarantined,
+            State::Draining => pb::ResourceState::Draining,
+            State::Destroying => pb::ResourceState::Destroying,
+            State::Orphaned => pb::ResourceState::Orphaned,
+            State::Gone => pb::ResourceState::Gone,
+        };
+        state.into()
+    }
+}
+
+impl ResourcesArgs {
+    /// The states that are wanted. None: all but those that are gone.
+    fn states(&self) -> Vec<i32> {
+        if self.all { (1..=9).collect() } else { self.state.iter().map(|state| state.number()).collect() }
+    }
 }
 
 /// Arguments of `resource`.
@@ -36,11 +97,19 @@ pub(crate) struct OneResource {
 
 /// Runs `resources`.
 pub(crate) async fn resources(context: &Context, args: ResourcesArgs) -> Result<Exit, Failure> {
-    let mut admin = context.connect().await?.admin();
-    let mut request = pb::ListResourcesRequest { pools: args.pool, ..pb::ListResourcesRequest::default() };
-    if args.all {
-        request.states = (1..=9).collect();
+    let states = args.states();
+    if args.watch {
+        let request = pb::WatchResourcesRequest {
+            pools: args.pool,
+            states,
+            from_revision: args.from,
+            include_pools: args.pools,
+            ..pb::WatchResourcesRequest::default()
+        };
+        return watch(context, request).await;
     }
+    let mut admin = context.connect().await?.admin();
+    let mut request = pb::ListResourcesRequest { pools: args.pool, states, ..pb::ListResourcesRequest::default() };
     let mut resources = Vec::new();
     let (revision, more) = loop {
         request.page_size = page_size(args.limit, resources.len());
@@ -72,7 +141,7 @@ pub(crate) async fn resources(context: &Context, args: ResourcesArgs) -> Result<
             resource.uses.into(),
             text::ago(resource.created_at.as_ref()).into(),
             dash(&resource.parent_id).into(),
-            comfy_table::Cell::from(resource_why(resource)),
+            comfy_table::Cell::from(why_and_note(resource)),
         ]);
     }
     ui.print(table, "no resources; they are made when someone waits, or when a pool has min_ready")?;
@@ -81,6 +150,13 @@ pub(crate) async fn resources(context: &Context, args: ResourcesArgs) -> Result<
     let shown = |pool: &&pb::Pool| request.pools.is_empty() || request.pools.contains(&pool.name);
     machines_out(context, all.iter().filter(shown))?;
     Ok(Exit::Ok)
+}
+
+/// Why a resource is as it is, and the note on it.
+pub(super) fn why_and_note(resource: &pb::Resource) -> String {
+    let note = resource.note.as_ref().map(machines::note);
+    let parts = [Some(resource_why(resource)), note].into_iter().flatten();
+    parts.filter(|part| !part.is_empty()).collect::<Vec<_>>().join("; ")
 }
 
 /// Why a resource is as it is, in a few words.
@@ -152,6 +228,10 @@ fn print_resource(context: &Context, resource: &pb::Resource) -> Result<(), Fail
     }
     if !resource.kept_by.is_empty() {
         add("kept", kept(resource));
+    }
+    if let Some(note) = &resource.note {
+        let (by, at) = (text::one_line(&note.by), text::clock(note.at.as_ref()));
+        add("note", format!("{} ({by}, {at})", text::one_line(&note.text)));
     }
     add("held", text::one_line(&resource.held));
     add("at risk", text::one_line(&resource.at_risk));

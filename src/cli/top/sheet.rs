@@ -188,6 +188,9 @@ fn why(one: &pb::Resource) -> String {
     if one.cordoned {
         parts.push(format!("cordoned by {}: {}", clipped(&one.cordoned_by), clipped(&one.cordon_reason)));
     }
+    if let Some(note) = &one.note {
+        parts.push(format!("note of {}: {}", clipped(&note.by), clipped(&note.text)));
+    }
     if !one.held.is_empty() {
         parts.push(format!("held: {}", clipped(&one.held)));
     }

@@ -29,6 +29,7 @@ use std::net::SocketAddr;
 use std::sync::Arc;
 use tokio::net::TcpListener;
 use tokio_util::sync::CancellationToken;
+use wharfinger_core::Program;
 
 /// The path below which the plugin calls.
 const BASE: &str = "/lockable-resources/remote/v1/";
@@ -96,7 +97,7 @@ async fn handle(inside: &Inside, from: SocketAddr, request: Request) -> Result<R
     let call = Call::parse(&parts.method, parts.uri.path()).ok_or_else(|| {
         Refused::new(StatusCode::NOT_FOUND, "LOCK_NOT_FOUND", "there is no such lock, and no such path of the plugin")
     })?;
-    let caller = InsideCaller::at(from, token(&parts.headers)?);
+    let caller = InsideCaller::at(from, token(&parts.headers)?, Program::Jenkins);
     match call {
         Call::Acquire => acquire(inside, &caller, &parts.headers, body).await,
         Call::Status(lock) => status(inside, &caller, &lock).await,

@@ -5,6 +5,7 @@
 
 use super::answer::{Asked, Form, Page, see_other};
 use super::ask::Ask;
+use super::part::visible;
 use super::verb::{Act, Target, word};
 use super::view::{self, ActForm, Preview};
 use crate::auth::{Verb, Verbs, hex};
@@ -67,7 +68,11 @@ impl Page {
     /// The page of a verb.
     pub(super) async fn act_form(&self, asked: &Asked<'_>, act: &Act) -> Response {
         match self.looked_at(asked, act).await {
-            Ok((who, preview, name)) => self.form(asked, &who, act, (&preview, &name), &Filled::default()),
+            Ok((who, preview, name)) => {
+                let note = preview.note.lines().map(visible).collect::<Vec<_>>().join("\n");
+                let filled = Filled { reason: &note, ..Filled::default() };
+                self.form(asked, &who, act, (&preview, &name), &filled)
+            }
             Err(error) => self.failed(asked, &error, None),
         }
     }
@@ -214,8 +219,13 @@ pub(super) fn digest(preview: &Preview) -> String {
 impl Ask<'_> {
     /// The leases that a verb would end, and the name of its target.
     async fn preview(self, act: &Act) -> Result<(Preview, String), InsideError> {
+        let mut note = String::new();
         let name = match &act.target {
-            Target::Pool(_) | Target::Machine(_) => return Ok((Preview::default(), act.target.name().to_owned())),
+            Target::Pool(name) => return Ok((Preview::default(), name.clone())),
+            Target::Machine(name) => {
+                let note = if act.verb == Verb::Note { self.note_of(name).await? } else { String::new() };
+                return Ok((Preview { note, ..Preview::default() }, name.clone()));
+            }
             Target::Lease(id) => {
                 let Some(lease) = overview::lease(&self, id).await? else {
                     let message = format!("there is no lease {id}");
@@ -228,11 +238,23 @@ impl Ask<'_> {
             }
             Target::Resource(id) => {
                 let resource = overview::resource(&self, id).await?;
+                if act.verb == Verb::Note {
+                    note = resource.note.map(|note| note.text).unwrap_or_default();
+                }
                 if resource.item.is_empty() { resource.id.clone() } else { resource.item.clone() }
             }
         };
         let preview = if act.breaks() { self.ends(act).await? } else { Preview::default() };
-        Ok((preview, name))
+        Ok((Preview { note, ..preview }, name))
+    }
+
+    /// The note on a machine, by POOL/ITEM.
+    async fn note_of(self, machine: &str) -> Result<String, InsideError> {
+        let (pool, name) = machine.split_once('/').unwrap_or_default();
+        let request = pb::GetPoolRequest { name: pool.to_owned(), min_revision: self.since };
+        let pool = self.inside.get_pool(self.caller, request).await?.pool.unwrap_or_default();
+        let item = pool.items.into_iter().find(|item| item.name == name);
+        Ok(item.and_then(|item| item.note).map(|note| note.text).unwrap_or_default())
     }
 
     /// The leases and copies that a verb would end; those of a drain, at its deadline.
@@ -289,6 +311,11 @@ impl Ask<'_> {
             Verb::Quarantine => call!(quarantine, QuarantineRequest),
             Verb::Recycle => call!(recycle, RecycleRequest),
             Verb::ForceDestroy => call!(force_destroy, ForceDestroyRequest),
+            Verb::Note => {
+                let request = pb::NoteRequest { resource_id, machine, text: reason, validate_only, if_revision };
+                let answer = inside.note(caller, request).await?;
+                Answered { revision: answer.resource.map_or(0, |resource| resource.revision), impact: answer.impact }
+            }
             _ => return Err(no_verb()),
         })
     }

@@ -311,7 +311,8 @@ impl Ask<'_> {
     async fn servers(self) -> Answer<view::Servers> {
         let server = self.inside.get_server(self.caller, pb::GetServerRequest {}).await?;
         let warnings = allowed(self.list_pools().await)?.map(|told| told.warnings).unwrap_or_default();
-        Ok(view::Servers { standing: self.inside.standing(), server, warnings })
+        let all = self.inside.list_servers(self.caller, pb::ListServersRequest {}).await?.servers;
+        Ok(view::Servers { standing: self.inside.standing(), server, all, warnings })
     }
 }
 

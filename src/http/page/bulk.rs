@@ -119,7 +119,12 @@ impl Page {
         let count = bulk.resources.len();
         let once = form.value("once");
         let batch = format!("batch {}, {count} resources", once.get(..8).unwrap_or(once));
-        let said = if reason.is_empty() { batch.clone() } else { format!("{reason} ({batch})") };
+        let said = match (bulk.verb, reason.is_empty()) {
+            // Its text is all that readers see, and an empty one removes the note.
+            (Verb::Note, _) => reason.to_owned(),
+            (_, true) => batch.clone(),
+            (_, false) => format!("{reason} ({batch})"),
+        };
         if let Some(fault) = fault_of(&act, reason).or_else(|| fault_of(&act, &said)) {
             return again(fault);
         }

@@ -50,8 +50,9 @@ impl Target {
                 Verb::Quarantine,
                 Verb::Recycle,
                 Verb::ForceDestroy,
+                Verb::Note,
             ],
-            Self::Machine(_) => &[Verb::Uncordon, Verb::Undrain, Verb::Recover],
+            Self::Machine(_) => &[Verb::Uncordon, Verb::Undrain, Verb::Recover, Verb::Note],
             Self::Pool(_) => &[Verb::Cordon, Verb::Uncordon],
             Self::Lease(_) => &[Verb::Release, Verb::Break],
         }
@@ -116,7 +117,7 @@ impl Act {
 
     /// Whether it needs a reason. The trail takes one of each.
     pub(crate) fn needs_reason(&self) -> bool {
-        !matches!(self.verb, Verb::Check | Verb::Uncordon | Verb::Undrain | Verb::Recover)
+        !matches!(self.verb, Verb::Check | Verb::Uncordon | Verb::Undrain | Verb::Recover | Verb::Note)
     }
 
     /// Whether a person has to write what it destroys.
@@ -147,6 +148,9 @@ impl Act {
             }
             (Verb::ForceDestroy, _) => {
                 "It is forgotten at once, whatever its state, and its leases are broken. The rest of it outside is a debt that the janitor pays later."
+            }
+            (Verb::Note, _) => {
+                "All who look at it read the note, until a person replaces or removes it. It changes nothing else, and stays with the machine."
             }
             (Verb::Release, _) => {
                 "The lease ends as if its holder had given it back, and so do the others of its group. Nothing counts as a failure."

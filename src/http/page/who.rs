@@ -11,6 +11,7 @@ use axum::http::header::{self, HeaderMap};
 use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
+use wharfinger_core::Program;
 
 /// Maximum length of a session.
 const LIFE: Duration = Duration::from_secs(12 * 3600);
@@ -60,7 +61,7 @@ impl Sessions {
             kept.retain(|_, session| session.begun.past() < LIFE);
             kept.get(id).map(|session| session.token.clone())
         });
-        InsideCaller { connection, token }
+        InsideCaller { connection, token, program: Program::Page }
     }
 
     /// Begins a session with this token. Returns the cookie to set.

@@ -4,7 +4,7 @@ mod command;
 mod target;
 
 pub(crate) use command::{
-    Command, OnResource, OnResourceOrPool, break_lease, drain, hold, on_resource, on_resource_or_pool,
+    Command, OnResource, OnResourceOrPool, break_lease, drain, hold, note, on_resource, on_resource_or_pool,
 };
 pub(crate) use target::{About, Target};
 use target::{one_of, resource_or_machine};
@@ -300,11 +300,9 @@ pub(crate) struct ResourceListing {
     pub(crate) after: Option<ResourceId>,
 }
 
-/// A list of resources.
-pub(crate) fn list_resources(request: &pb::ListResourcesRequest) -> Result<ResourceListing, RpcError> {
-    let mut p = Problems::default();
+fn resource_states(p: &mut Problems, wanted: &[i32]) -> BTreeSet<pb::ResourceState> {
     let mut states = BTreeSet::new();
-    for (i, state) in request.states.iter().enumerate() {
+    for (i, state) in wanted.iter().enumerate() {
         match pb::ResourceState::try_from(*state) {
             Ok(state) if state != pb::ResourceState::Unspecified => {
                 states.insert(state);
@@ -312,9 +310,51 @@ pub(crate) fn list_resources(request: &pb::ListResourcesRequest) -> Result<Resou
             Ok(_) | Err(_) => p.add(format!("states[{i}]"), format!("{state} is no state of a resource")),
         }
     }
+    states
+}
+
+/// A list of resources.
+pub(crate) fn list_resources(request: &pb::ListResourcesRequest) -> Result<ResourceListing, RpcError> {
+    let mut p = Problems::default();
+    let states = resource_states(&mut p, &request.states);
     let pools = names(&mut p, "pools", &request.pools, MAX_VALUE);
     let (size, after) = page(&mut p, request.page_size, &request.page_token);
     p.finish(ResourceListing { pools, states, size, after })
+}
+
+/// A watch of resources.
+#[derive(Clone, Debug)]
+pub(crate) struct ResourceWatching {
+    pub(crate) scope: Scope,
+    /// The scope in which pools are read. `None`: the watch is of resources alone.
+    pub(crate) pools_for: Option<Scope>,
+    /// Empty: all.
+    pub(crate) pools: BTreeSet<Arc<str>>,
+    /// Empty: all.
+    pub(crate) states: BTreeSet<pb::ResourceState>,
+    pub(crate) from: Revision,
+    pub(crate) min: Revision,
+    pub(crate) bookmarks: Duration,
+}
+
+/// A watch of resources in a scope; `pools_for`: the scope in which pools are read, if the request wants them.
+pub(crate) fn watch_resources(
+    request: &pb::WatchResourcesRequest,
+    scope: Scope,
+    pools_for: Option<Scope>,
+) -> Result<ResourceWatching, RpcError> {
+    let mut p = Problems::default();
+    let bookmarks = p.span("bookmark_interval", request.bookmark_interval.as_ref(), &Span::BOOKMARK);
+    let watching = ResourceWatching {
+        scope,
+        pools_for,
+        pools: names(&mut p, "pools", &request.pools, MAX_VALUE),
+        states: resource_states(&mut p, &request.states),
+        from: Revision(request.from_revision),
+        min: Revision(request.min_revision),
+        bookmarks: duration(bookmarks.unwrap_or(DEFAULT_BOOKMARKS)),
+    };
+    p.finish(watching)
 }
 
 /// A page of the queue.

@@ -2,13 +2,13 @@
 
 use crate::pb;
 use crate::store::StoredEvent;
-use std::collections::HashMap;
+use std::collections::{BTreeSet, HashMap};
 use std::sync::Arc;
 use wharfinger_core::{
     BrakeView, CauseChain, Cordon, Ended, Explanation, FailReason, Fault, Finding, Hold, Impact, ItemView, Lease,
-    LeaseState, LikelyStart, Losses, Millis, NoStart, Order, Outcome, PoolCounters, PoolView, Provenance, QueueClass,
-    QueueRow, Reading, ResourceState, Revision, Scope, SeenResource, Selector, Subject, TenantView, Texts, Timestamp,
-    View, WorkFailure,
+    LeaseState, LikelyStart, Losses, Millis, NoStart, Note, Order, Outcome, PoolCounters, PoolView, Provenance,
+    QueueClass, QueueRow, Reading, Resource, ResourceState, Revision, Scope, SeenResource, Selector, Subject,
+    TenantView, Texts, Timestamp, View, WorkFailure,
 };
 
 /// A tenant.
@@ -189,6 +189,7 @@ pub(crate) fn resource(seen: &SeenResource, scope: &Scope, clock: Reading) -> pb
         lease_ids: leases.iter().map(|lease| lease.id.to_string()).collect(),
         at_risk: resource.at_risk.as_ref().map(|r| format!("{} ({})", r.detail, r.source)).unwrap_or_default(),
         failures: resource.failures.iter().map(|one| failure(one, clock)).collect(),
+        note: resource.note.as_ref().map(|found| note(found, clock)),
         ..pb::Resource::default()
     };
     if let Some(parent) = &resource.parent {
@@ -272,6 +273,12 @@ pub(crate) fn resource_state(state: &ResourceState) -> pb::ResourceState {
     }
 }
 
+/// Whether a resource is in one of these states. Without any: in every state but GONE.
+pub(crate) fn is_of_states(states: &BTreeSet<pb::ResourceState>, resource: &Resource) -> bool {
+    let state = resource_state(&resource.state);
+    if states.is_empty() { state != pb::ResourceState::Gone } else { states.contains(&state) }
+}
+
 /// A pool.
 pub(crate) fn pool(pool: &PoolView, clock: Reading) -> pb::Pool {
     let config = &pool.config;
@@ -325,7 +332,12 @@ pub(crate) fn item(pool: &str, item: &ItemView, clock: Reading) -> pb::Item {
         pool: pool.to_owned(),
         losses: item.losses.as_ref().map(|found| losses(found, clock)),
         disabled_reason: text(item.disabled_reason.as_ref()),
+        note: item.note.as_ref().map(|found| note(found, clock)),
     }
+}
+
+fn note(note: &Note, clock: Reading) -> pb::Note {
+    pb::Note { by: note.by.to_string(), text: note.text.to_string(), at: Some(time(note.at, clock)) }
 }
 
 fn losses(losses: &Losses, clock: Reading) -> pb::Losses {
@@ -436,6 +448,7 @@ fn provenance(caller: &Provenance) -> pb::EventCaller {
         via: text(&caller.via),
         roles: caller.roles.to_string(),
         method: caller.method.to_string(),
+        program: caller.program.map(|program| program.to_string()).unwrap_or_default(),
     }
 }
 

@@ -10,6 +10,7 @@ use prost_types::FileDescriptorSet;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use tonic::Code;
 use tonic_types::StatusExt;
+use wharfinger_core::Program;
 
 struct Pair {
     leader: Broker,
@@ -245,6 +246,7 @@ fn no_header_of_the_client_goes_on_but_those_of_a_fixed_list() {
         expires: None,
         peer: Some("10.0.0.9:1".into()),
         via: None,
+        program: Program::Api,
         trace: None,
     };
     let kept = ["content-type", "te", "grpc-encoding", "grpc-accept-encoding", "user-agent", "traceparent"];
@@ -260,6 +262,7 @@ fn no_header_of_the_client_goes_on_but_those_of_a_fixed_list() {
         "wharfinger-proof",
         "wharfinger-identity",
         "wharfinger-seal",
+        "wharfinger-program",
         "wharfinger-passed",
         "grpc-timeout",
         "grpc-metadata-bin",
@@ -278,11 +281,11 @@ fn no_header_of_the_client_goes_on_but_those_of_a_fixed_list() {
     let headers = call.headers();
     let mut names: Vec<&str> = headers.keys().map(|name| name.as_str()).collect();
     names.sort_unstable();
-    let mut expected = [&kept[..], &[FORWARDED, IDENTITY, SEAL, TIMEOUT]].concat();
+    let mut expected = [&kept[..], &[FORWARDED, IDENTITY, PROGRAM, SEAL, TIMEOUT]].concat();
     expected.sort_unstable();
     assert_eq!(names, expected, "an old leader gets a proof for the local caller alone");
     let ours = |name: &str| headers[name] != "of-the-client";
-    assert!([FORWARDED, IDENTITY, SEAL, TIMEOUT].into_iter().all(ours), "{headers:?}");
+    assert!([FORWARDED, IDENTITY, PROGRAM, SEAL, TIMEOUT].into_iter().all(ours), "{headers:?}");
     let told = Passed::decode(headers[IDENTITY].to_str().unwrap()).unwrap();
     assert_eq!(told, Passed::from(&identity));
     let seal = headers[SEAL].to_str().unwrap();

@@ -136,6 +136,7 @@ async fn ask(world: &World, by: &Bearer, mark: &str, leases: &[String], resource
         ask!(api.list_queue(pb::ListQueueRequest::default()));
         ask!(api.list_queue(pb::ListQueueRequest { pool: "p".into(), ..Default::default() }));
         ask!(api.get_server(pb::GetServerRequest {}));
+        ask!(api.list_servers(pb::ListServersRequest {}));
         ask!(admin.list_pools(pb::ListPoolsRequest::default()));
         ask!(admin.list_tenants(pb::ListTenantsRequest::default()));
         ask!(admin.get_pool(pb::GetPoolRequest { name: "p".into(), ..Default::default() }));

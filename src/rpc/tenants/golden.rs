@@ -76,7 +76,7 @@ const KEEPS: [&str; 11] = [WHO, NO, NO, NO, OK, MAY, MAY, NOT, MAY, MAY, MAY];
 /// Methods of the caller to itself.
 const ITSELF: [&str; 11] = [WHO, OK, OK, OK, OK, OK, OK, OK, OK, OK, OK];
 
-pub(super) const TABLE: [Row; 39] = [
+pub(super) const TABLE: [Row; 42] = [
     ("LeaseService/Lease", [WHO, OK, OK, OK, OK, MAY, MAY, OK, MAY, MAY, MAY]),
     ("LeaseService/Release", [WHO, NO, NO, NO, OK, MAY, OK, NOT, MAY, MAY, MAY]),
     ("LeaseService/Renew", KEEPS),
@@ -91,11 +91,13 @@ pub(super) const TABLE: [Row; 39] = [
     ("LeaseService/ListQueue", SHARED),
     ("LeaseService/Timeline", READS),
     ("LeaseService/GetServer", SHARED),
+    ("LeaseService/ListServers", SHARED),
     ("AdminService/ListPools", SHARED),
     ("AdminService/ListTenants", SHARED),
     ("AdminService/GetPool", [WHO, OK, OK, OK, OK, OK, OK, OK, OK, "NotFound UNKNOWN_POOL", MAY]),
     ("AdminService/ListResources", LISTS),
     ("AdminService/GetResource", OPERATORS),
+    ("AdminService/WatchResources", LISTS),
     ("AdminService/Cordon", OPERATORS),
     ("AdminService/Uncordon", OPERATORS),
     ("AdminService/Drain", OPERATORS),
@@ -107,6 +109,7 @@ pub(super) const TABLE: [Row; 39] = [
     ("AdminService/Recover", OPERATORS),
     ("AdminService/Recycle", OPERATORS),
     ("AdminService/ForceDestroy", OPERATORS),
+    ("AdminService/Note", OPERATORS),
     ("AdminService/Break", [WHO, MAY, NO, MAY, MAY, MAY, OK, OK, OK, NO, MAY]),
     ("AdminService/Weather", [WHO, MAY, MAY, MAY, MAY, MAY, MAY, OK, MAY, MAY, MAY]),
     ("AdminService/Events", LISTS),
@@ -204,12 +207,18 @@ pub(super) async fn call(
             done!(leases.timeline(pb::TimelineRequest { resource_id, ..Default::default() }))
         }
         "LeaseService/GetServer" => done!(leases.get_server(pb::GetServerRequest {})),
+        "LeaseService/ListServers" => done!(leases.list_servers(pb::ListServersRequest {})),
         "AdminService/ListPools" => done!(admin.list_pools(pb::ListPoolsRequest::default())),
         "AdminService/ListTenants" => done!(admin.list_tenants(pb::ListTenantsRequest::default())),
         "AdminService/GetPool" => done!(admin.get_pool(pb::GetPoolRequest { name: "p".into(), ..Default::default() })),
         "AdminService/ListResources" => done!(admin.list_resources(pb::ListResourcesRequest::default())),
         "AdminService/GetResource" => {
             done!(admin.get_resource(pb::GetResourceRequest { resource_id, ..Default::default() }))
+        }
+        "AdminService/WatchResources" => {
+            let request = pb::WatchResourcesRequest { include_pools: true, ..Default::default() };
+            let mut stream = admin.watch_resources(by.call(request)).await?.into_inner();
+            stream.message().await.map(drop)
         }
         "AdminService/Cordon" => done!(admin.cordon(pb::CordonRequest { resource_id, ..Default::default() })),
         "AdminService/Uncordon" => done!(admin.uncordon(pb::UncordonRequest { resource_id, ..Default::default() })),
@@ -231,6 +240,7 @@ pub(super) async fn call(
         "AdminService/ForceDestroy" => {
             done!(admin.force_destroy(pb::ForceDestroyRequest { resource_id, reason, ..Default::default() }))
         }
+        "AdminService/Note" => done!(admin.note(pb::NoteRequest { resource_id, text: reason, ..Default::default() })),
         "AdminService/Break" => {
             done!(admin.r#break(pb::BreakRequest { lease_id, reason, ..pb::BreakRequest::default() }))
         }

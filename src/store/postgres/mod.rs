@@ -15,6 +15,7 @@ mod migrate;
 mod read;
 mod restore;
 mod rows;
+mod servers;
 mod sql;
 #[cfg(test)]
 pub(super) mod testing;
@@ -23,7 +24,8 @@ mod tests;
 mod write;
 
 use super::{
-    Changes, CommitError, Epoch, EventQuery, PostgresSettings, Store, StoreError, StoredEvent, TrailPlace, numbered,
+    Changes, CommitError, Epoch, EventQuery, PostgresSettings, SeenServer, ServerReport, Store, StoreError,
+    StoredEvent, TrailPlace, numbered,
 };
 use crate::random::random;
 use async_trait::async_trait;
@@ -175,6 +177,14 @@ impl Store for PostgresStore {
 
     async fn forget_trail_place(&self, name: &str) -> Result<(), StoreError> {
         self.inner.writer.lock().await.forget_reader(name).await.map_err(|failure| self.sorted(&failure))
+    }
+
+    async fn report_server(&self, report: &ServerReport) -> Result<(), StoreError> {
+        reading!(self, conn => servers::put(conn, report))
+    }
+
+    async fn servers(&self) -> Result<Vec<SeenServer>, StoreError> {
+        reading!(self, conn => servers::all(conn))
     }
 
     async fn set_deployment_salt(&self, salt: u16) -> Result<(), StoreError> {

@@ -64,6 +64,19 @@ pub(super) const PUT_READER: &str = "INSERT INTO readers (name, revision, ordina
      notes = excluded.notes WHERE (excluded.revision, excluded.ordinal) >= (readers.revision, readers.ordinal)";
 pub(super) const FORGET_READER: &str = "DELETE FROM readers WHERE name = $1";
 
+/// $1 address, $2 version, $3 digest, $4 refused since, $5 leads since, $6 epoch, $7 revision, $8 age, $9 the time for which reports are
+/// kept, in milliseconds.
+pub(super) const PUT_SERVER: &str = "WITH old AS (DELETE FROM servers WHERE address <> $1 AND \
+     reported < clock_timestamp() - $9 * interval '1 millisecond') \
+     INSERT INTO servers (address, version, configuration, refused_since, leads_since, epoch, revision, age_ms, reported) \
+     VALUES ($1, $2, $3, $4, $5, $6, $7, $8, clock_timestamp()) ON CONFLICT (address) DO UPDATE SET \
+     version = excluded.version, configuration = excluded.configuration, refused_since = excluded.refused_since, \
+     leads_since = excluded.leads_since, epoch = excluded.epoch, revision = excluded.revision, \
+     age_ms = excluded.age_ms, reported = excluded.reported";
+/// The columns of a report, and the milliseconds since.
+pub(super) const SERVERS: &str = "SELECT address, version, configuration, refused_since, leads_since, epoch, revision, age_ms, \
+     (extract(epoch FROM clock_timestamp() - reported) * 1000)::bigint FROM servers ORDER BY address";
+
 pub(super) const SET_SALT: &str = "UPDATE meta SET salt = $1 RETURNING salt";
 
 /// Begins a transaction whose reads are of one moment.
@@ -128,7 +141,7 @@ pub(super) const CREATE: &str = "INSERT INTO meta (one, revision, floor, now_ms,
      VALUES (1, 0, 0, 0, $1, 0, 0, 0)";
 
 /// One script for each version, forward only.
-pub(super) const MIGRATIONS: [&str; 12] = [
+pub(super) const MIGRATIONS: [&str; 14] = [
     include_str!("../migrations/postgres/0001_init.sql"),
     include_str!("../migrations/postgres/0002_leader.sql"),
     include_str!("../migrations/postgres/0003_feed.sql"),
@@ -141,6 +154,8 @@ pub(super) const MIGRATIONS: [&str; 12] = [
     include_str!("../migrations/postgres/0010_readers.sql"),
     include_str!("../migrations/postgres/0011_losses.sql"),
     include_str!("../migrations/postgres/0012_sessions.sql"),
+    include_str!("../migrations/postgres/0013_notes.sql"),
+    include_str!("../migrations/postgres/0014_servers.sql"),
 ];
 
 /// The first schema version without credentials.
@@ -166,6 +181,8 @@ pub(super) fn all() -> Vec<String> {
         READERS,
         PUT_READER,
         FORGET_READER,
+        PUT_SERVER,
+        SERVERS,
         META,
         FEED,
         CHANGED_FORGOTTEN,

@@ -703,3 +703,34 @@ impl Drop for Pooler {
         let _ = self.child.wait();
     }
 }
+
+/// The report of a server reaches each other server, and goes a day after the last one.
+#[tokio::test]
+async fn each_server_reads_the_reports_of_all_and_one_of_yesterday_is_removed() {
+    let Some((settings, store)) = fresh().await else { return };
+    let other = PostgresStore::open(&settings).await.unwrap();
+    let report = |address: &str, epoch: u64| ServerReport {
+        address: address.to_owned(),
+        version: "0.1.0".to_owned(),
+        configuration: "aa".to_owned(),
+        leads_since_unix_ms: (epoch > 0).then_some(1_000),
+        epoch,
+        revision: u64::MAX,
+        age_ms: None,
+        refused_since_unix_ms: None,
+    };
+    store.report_server(&report("http://a:1", 1)).await.unwrap();
+    other.report_server(&report("http://b:1", 0)).await.unwrap();
+    store.report_server(&report("http://a:1", 2)).await.unwrap();
+    for reader in [&store, &other] {
+        let seen = reader.servers().await.unwrap();
+        let reports: Vec<ServerReport> = seen.iter().map(|one| one.report.clone()).collect();
+        assert_eq!(reports, [report("http://a:1", 2), report("http://b:1", 0)]);
+        assert!(seen.iter().all(|one| one.silent < Duration::from_secs(3600)), "{seen:?}");
+    }
+    let mut conn = session(&settings).await;
+    conn.execute("UPDATE servers SET reported = clock_timestamp() - interval '2 days'").await.unwrap();
+    store.report_server(&report("http://a:1", 2)).await.unwrap();
+    let left: Vec<String> = other.servers().await.unwrap().into_iter().map(|one| one.report.address).collect();
+    assert_eq!(left, ["http://a:1"]);
+}

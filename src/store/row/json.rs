@@ -7,7 +7,8 @@ use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;
 use std::sync::Arc;
 use wharfinger_core::{
-    AtRisk, CauseChain, Hold, Link, Provenance, Reason, ResourceId, Source, Subject, Timestamp, Weight, WorkFailure,
+    AtRisk, CauseChain, Hold, Link, Note, Program, Provenance, Reason, ResourceId, Source, Subject, Timestamp, Weight,
+    WorkFailure,
 };
 
 /// A value with a mirror in JSON.
@@ -87,6 +88,14 @@ pub(super) struct FailureJson {
     pub(super) weight: Option<String>,
 }
 
+/// A note of an operator.
+#[derive(Serialize, Deserialize)]
+pub(super) struct NoteJson {
+    pub(super) by: Arc<str>,
+    pub(super) text: Arc<str>,
+    pub(super) at: i64,
+}
+
 /// Values that only some states of a resource have.
 #[derive(Clone, Serialize, Deserialize, Default)]
 pub(super) struct DetailJson {
@@ -119,6 +128,8 @@ pub(super) struct CallerJson {
     pub(super) peer: Option<Arc<str>>,
     #[serde(skip_serializing_if = "Option::is_none", default)]
     pub(super) via: Option<Arc<str>>,
+    #[serde(skip_serializing_if = "Option::is_none", default)]
+    pub(super) program: Option<Arc<str>>,
     pub(super) roles: Arc<str>,
     pub(super) method: Arc<str>,
     #[serde(skip_serializing_if = "Option::is_none", default)]
@@ -128,12 +139,16 @@ pub(super) struct CallerJson {
 impl JsonColumn for Option<Arc<Provenance>> {
     type Json = CallerJson;
     fn to_json(&self) -> Option<CallerJson> {
-        let Provenance { tenant, proof, peer, via, roles, method, trace } = Provenance::clone(self.as_deref()?);
-        Some(CallerJson { tenant, proof, peer, via, roles, method, trace })
+        let Provenance { tenant, proof, peer, via, program, roles, method, trace } =
+            Provenance::clone(self.as_deref()?);
+        let program = program.map(|program| Arc::from(program.as_str()));
+        Some(CallerJson { tenant, proof, peer, via, program, roles, method, trace })
     }
     fn from_json(json: Option<CallerJson>) -> Result<Self, String> {
-        Ok(json.map(|CallerJson { tenant, proof, peer, via, roles, method, trace }| {
-            Arc::new(Provenance { tenant, proof, peer, via, roles, method, trace })
+        Ok(json.map(|CallerJson { tenant, proof, peer, via, program, roles, method, trace }| {
+            // A program of a later version is not known here.
+            let program = program.as_deref().and_then(Program::parse);
+            Arc::new(Provenance { tenant, proof, peer, via, program, roles, method, trace })
         }))
     }
 }
@@ -227,6 +242,16 @@ impl JsonColumn for Option<Hold> {
     }
     fn from_json(json: Option<KeepJson>) -> Result<Self, String> {
         Ok(json.map(|hold| Hold { by: hold.by, reason: hold.reason, until: hold.until.map(Timestamp) }))
+    }
+}
+
+impl JsonColumn for Option<Note> {
+    type Json = NoteJson;
+    fn to_json(&self) -> Option<NoteJson> {
+        self.as_ref().map(|note| NoteJson { by: note.by.clone(), text: note.text.clone(), at: note.at.0 })
+    }
+    fn from_json(json: Option<NoteJson>) -> Result<Self, String> {
+        Ok(json.map(|note| Note { by: note.by, text: note.text, at: Timestamp(note.at) }))
     }
 }
 

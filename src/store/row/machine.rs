@@ -1,4 +1,4 @@
-//! The table of machines: the orders of operators on each, and its latest losses.
+//! The table of machines: the orders and the note of operators on each, and its latest losses.
 
 use super::encode::{Int, Json, Text};
 use super::intern::Interner;
@@ -30,6 +30,7 @@ table! {
     held_at: Int = held.at;
     held_until: Int = held.until;
     losses: Json = machine.losses;
+    note: Json = machine.note;
 }
 
 /// The key of the table: `pool/item`.

@@ -51,6 +51,7 @@ table! {
     evidence: Json = resource.evidence;
     last_tenant: Interned = resource.last_tenant;
     held_for: Interned = resource.held_for;
+    note: Json = resource.note;
 }
 
 /// The parent of a resource in columns.
@@ -235,6 +236,7 @@ static BLANK: LazyLock<Resource> = LazyLock::new(|| Resource {
     evidence: Evidence::default(),
     last_tenant: None,
     held_for: None,
+    note: None,
 });
 
 /// Reads a resource whose columns are those of [`RESOURCE`].

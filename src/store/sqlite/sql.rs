@@ -165,7 +165,7 @@ pub(super) const EMPTY_LOG: &str = "PRAGMA wal_checkpoint(TRUNCATE)";
 pub(super) const OURS: u32 = 0x5748_4647;
 
 /// One script for each version, forward only. Each sets user_version to its number.
-pub(super) const MIGRATIONS: [&str; 12] = [
+pub(super) const MIGRATIONS: [&str; 13] = [
     include_str!("../migrations/sqlite/0001_init.sql"),
     include_str!("../migrations/sqlite/0002_blame.sql"),
     include_str!("../migrations/sqlite/0003_feed.sql"),
@@ -178,6 +178,7 @@ pub(super) const MIGRATIONS: [&str; 12] = [
     include_str!("../migrations/sqlite/0010_readers.sql"),
     include_str!("../migrations/sqlite/0011_losses.sql"),
     include_str!("../migrations/sqlite/0012_sessions.sql"),
+    include_str!("../migrations/sqlite/0013_notes.sql"),
 ];
 
 /// All statements but the migrations, so that a test can prepare each of them.

@@ -2,6 +2,7 @@
 
 use super::table::meters;
 use super::{Labels, long, short};
+use crate::auth::Verb;
 use crate::clock::wall;
 use crate::engine::{CallReport, CommitResult, Observer};
 use prometheus_client::metrics::counter::Counter;
@@ -9,11 +10,12 @@ use prometheus_client::metrics::family::Family;
 use prometheus_client::metrics::gauge::Gauge;
 use prometheus_client::metrics::histogram::Histogram;
 use std::collections::HashMap;
+use std::sync::Arc;
 use std::sync::atomic::AtomicU64;
 use std::time::{Duration, SystemTime};
 use wharfinger_core::{
-    Batch, Ended, Event, EventKind, Lease, LeaseId, LeaseState, Millis, Reason, Resource, ResourceId, ResourceState,
-    Timestamp,
+    Batch, Ended, Event, EventKind, Lease, LeaseId, LeaseState, Millis, Program, Provenance, Reason, Resource,
+    ResourceId, ResourceState, Timestamp,
 };
 
 /// The pool of a request that goes by labels alone.
@@ -53,6 +55,7 @@ meters! {
         cleared: Family<Labels<1>, Counter> = Family::default(), "doubts_cleared", "Doubts that a check cleared";
         lost: Family<Labels<2>, Counter> = Family::default(), "resources_lost", "Resources that ended by themselves, by the kind of evidence";
         findings: Family<Labels<2>, Counter> = Family::default(), "findings", "Findings after a failure of work, by fault";
+        actions: Family<Labels<2>, Counter> = Family::default(), "operator_actions", "Commands of operators that left an entry in the audit trail, by verb, and by the program of the operator";
         wait: Family<Labels<2>, Histogram> = Family::new_with_constructor(wait_seconds), "lease_wait_seconds", "From the request to its lease being active, or to its end while it waited";
         detection: Family<Labels<2>, Histogram> = Family::new_with_constructor(detection_seconds), "detection_seconds", "From the first evidence against a resource that is lost to the decision";
         told: Family<Labels<1>, Histogram> = Family::new_with_constructor(told_seconds), "told_seconds", "From the arrival of evidence to its publication to the watches of holders, by what they hear; an upper bound";
@@ -175,6 +178,21 @@ impl Counted {
         }
     }
 
+    /// Counts the commands of operators, once for each: all entries of a command have one caller.
+    fn acted(&self, events: &[Event]) {
+        let callers = events.iter().filter_map(|event| event.caller.as_ref());
+        let mut latest: Option<&Arc<Provenance>> = None;
+        for caller in callers {
+            if latest.is_some_and(|known| Arc::ptr_eq(known, caller)) {
+                continue;
+            }
+            latest = Some(caller);
+            let Some(verb) = Verb::command(&caller.method) else { continue };
+            let via = caller.program.unwrap_or(Program::Api).to_string();
+            self.actions.get_or_create_owned(&[("verb", verb.to_string()), ("via", via)]).inc();
+        }
+    }
+
     /// Counts the notifications of holders by this batch, once for each lease.
     fn holders_hear(&self, batch: &Batch, heard: Duration) {
         for lease in &batch.leases {
@@ -210,6 +228,7 @@ impl Observer for Counted {
         for event in &batch.events {
             self.event(&rows, event);
         }
+        self.acted(&batch.events);
         if let Some(heard) = heard {
             self.holders_hear(batch, heard);
         }
@@ -309,7 +328,6 @@ mod tests {
     use super::*;
     use crate::telemetry::metrics::book::Book;
     use rustix::time::{ClockId, clock_gettime};
-    use std::sync::Arc;
     use wharfinger_core::{Caller, LeaseSpec, Revision, Subject};
 
     /// A batch in which each lease of a farm expires.
@@ -348,6 +366,45 @@ mod tests {
             spent() - start
         };
         (0..5).map(|_| once()).min().unwrap_or_default()
+    }
+
+    #[test]
+    fn a_command_of_an_operator_counts_once_by_its_program_and_no_other_call_does() {
+        let counted = Counted::registered(&mut Book::default());
+        let by = |method: &str, program| {
+            let caller = Provenance {
+                tenant: Arc::from("ops"),
+                proof: Arc::from("token:ann"),
+                peer: None,
+                via: None,
+                program,
+                roles: Arc::from("admin"),
+                method: Arc::from(method),
+                trace: None,
+            };
+            Some(Arc::new(caller))
+        };
+        let page = by("Drain", Some(Program::Page));
+        let callers = [
+            by("Lease", Some(Program::Cli)),
+            page.clone(),
+            None,
+            page,
+            by("Drain", Some(Program::Page)),
+            by("ForceDestroy", Some(Program::Cli)),
+            by("ForceDestroy", None),
+        ];
+        let mut batch = expired(callers.len() as u64);
+        for (event, caller) in batch.events.iter_mut().zip(callers) {
+            event.caller = caller;
+        }
+        counted.committed(&batch, None);
+        let count = |verb: &str, via: &str| {
+            counted.actions.get_or_create_owned(&[("verb", verb.to_owned()), ("via", via.to_owned())]).get()
+        };
+        assert_eq!((count("resource.drain", "page"), count("resource.drain", "api")), (2, 0));
+        assert_eq!((count("resource.force-destroy", "cli"), count("resource.force-destroy", "api")), (1, 1));
+        assert_eq!(count("lease", "cli"), 0);
     }
 
     #[test]

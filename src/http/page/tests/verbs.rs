@@ -111,6 +111,15 @@ async fn each_verb_is_carried_out_once_and_by_its_method() {
     act(&of("hold"), &[("time", "2h")]).await;
     assert_eq!((resource().await.kept_reason, resource().await.kept_by), ("maintenance".into(), "local".into()));
     act(&of("recover"), &[]).await;
+    act(&of("note"), &[]).await;
+    let noted = resource().await.note.unwrap_or_default();
+    assert_eq!((&*noted.text, &*noted.by), ("maintenance", "local"));
+    let form_of_note = world.get(&of("note")).await.text;
+    assert!(form_of_note.contains(">maintenance</textarea>"), "the note is there to be changed: {form_of_note}");
+    for screen in [format!("/resources/{id}"), "/resources".to_owned()] {
+        let shown = world.get(&screen).await.text;
+        assert!(shown.contains("note of <bdi>local</bdi>: <bdi>maintenance</bdi>"), "{screen}: {shown}");
+    }
     act("/pools/p/act/cordon", &[]).await;
     assert!(world.get("/pools/p").await.text.contains("cordoned by <bdi>local</bdi>"));
     act("/pools/p/act/uncordon", &[]).await;
@@ -127,10 +136,12 @@ async fn each_verb_is_carried_out_once_and_by_its_method() {
     }
     let request = pb::EventsRequest { page_size: 1000, ..pb::EventsRequest::default() };
     let trail = client.admin().events(request).await.unwrap().into_inner().events;
-    let called: BTreeSet<String> = trail.into_iter().filter_map(|event| Some(event.caller?.method)).collect();
-    for method in ["Cordon", "Uncordon", "Drain", "Undrain", "Hold", "Recover", "Break"] {
-        assert!(called.contains(method), "{method} in {called:?}");
+    let called = trail.into_iter().filter_map(|event| event.caller).map(|caller| (caller.method, caller.program));
+    let called: BTreeSet<(String, String)> = called.collect();
+    for method in ["Cordon", "Uncordon", "Drain", "Undrain", "Hold", "Recover", "Note", "Break"] {
+        assert!(called.contains(&(method.to_owned(), "page".to_owned())), "{method} in {called:?}");
     }
+    assert!(called.contains(&("Lease".to_owned(), "api".to_owned())), "{called:?}");
 }
 
 #[tokio::test]

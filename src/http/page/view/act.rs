@@ -23,6 +23,8 @@ pub(crate) struct Preview {
     pub(crate) copies: usize,
     /// The revision of the state that it shows.
     pub(crate) revision: u64,
+    /// The note on the target, if the verb replaces it.
+    pub(crate) note: String,
 }
 
 impl Preview {
@@ -101,7 +103,7 @@ pub(super) fn fields(act: &Act, (seen, once): (&str, &str), (reason, time): (&st
             }
             _ => {}
         }
-        label for="reason" { "Reason, for the audit trail and for readers" @if !act.needs_reason() { " (may be empty)" } }
+        label for="reason" { @if act.verb == Verb::Note { "Note; an empty one removes it" } @else { "Reason, for the audit trail and for readers" } @if !act.needs_reason() && act.verb != Verb::Note { " (may be empty)" } }
         textarea #reason name="reason" rows="3" maxlength="4096" required[act.needs_reason()] { (reason) }
         @if !confirm.is_empty() {
             label for="confirm" { "Write " code { (visible(confirm)) } " to confirm" }

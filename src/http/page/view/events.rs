@@ -68,6 +68,7 @@ fn by(event: &pb::Event) -> Markup {
     html! {
         bdi { (clipped(&event.actor)) }
         @if let Some(caller) = &event.caller {
+            @if !caller.program.is_empty() { " via " (clipped(&caller.program)) }
             span.said { " " (clipped(&caller.method)) " from " (clipped(&caller.peer)) ", proof " (clipped(&caller.proof)) }
         }
     }

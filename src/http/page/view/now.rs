@@ -131,6 +131,7 @@ pub(super) fn why(resource: &pb::Resource) -> Markup {
             "kept by " bdi { (clipped(&resource.kept_by)) } ": " (others(&resource.kept_reason)) " "
         }
         @if resource.cordoned { "cordoned by " bdi { (clipped(&resource.cordoned_by)) } ": " (others(&resource.cordon_reason)) " " }
+        @if let Some(note) = &resource.note { "note of " bdi { (clipped(&note.by)) } ": " (others(&note.text)) " " }
         @if !resource.held.is_empty() { "held: " (others(&resource.held)) " " }
         @if let Some(cause) = resource.causes.first() { b { (visible(&cause.reason)) } " " (others(&cause.detail)) }
         @else if !resource.trouble.is_empty() { (others(&resource.trouble)) }

@@ -208,6 +208,13 @@ fn inventory(pool: &pb::Pool, may: Verbs) -> Markup {
                                             } }
                                     }
                                 }
+                                @if let Some(note) = &item.note {
+                                    span.item { "note of " bdi { (clipped(&note.by)) } " at " (time(note.at.as_ref())) ": " (others(&note.text)) }
+                                }
+                                @if item.resource_id.is_empty() && may.has(Verb::Note) {
+                                    @let act = Act { verb: Verb::Note, target: Target::Machine(format!("{}/{}", pool.name, item.name)) };
+                                    span.item { a href=(act.url()) { (title(Verb::Note)) } }
+                                }
                             }))
                         }
                     }

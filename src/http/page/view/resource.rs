@@ -72,6 +72,9 @@ fn facts(one: &pb::Resource) -> Markup {
                     @if one.kept_until.is_some() { (time(one.kept_until.as_ref())) } @else { "a person says so" } }))
             }
             @if one.cordoned { (fact("Cordoned", &html! { "by " bdi { (clipped(&one.cordoned_by)) } ": " (others(&one.cordon_reason)) })) }
+            @if let Some(note) = &one.note {
+                (fact("Note", &html! { (others(&note.text)) ", by " bdi { (clipped(&note.by)) } " at " (time(note.at.as_ref())) }))
+            }
             @if !one.trouble.is_empty() { (fact("Last failure", &others(&one.trouble))) }
             (fact("Labels", &pairs(&one.labels)))
             @if let Some(access) = &one.access {

@@ -147,6 +147,16 @@ pub(crate) fn on_resource_or_pool<R: OnResourceOrPool>(
     p.finish(Command::new(Target::Pool(name), caller, reason, verb, request.when()))
 }
 
+/// A note. An empty text removes it.
+pub(crate) fn note(request: &pb::NoteRequest, caller: Caller) -> Result<Command, RpcError> {
+    let mut p = Problems::default();
+    let target = resource_or_machine(&mut p, &request.resource_id, &request.machine);
+    let text = p.text("text", &request.text, MAX_TEXT, Lines::Many);
+    let place = p.found(target)?;
+    let verb = place.verb(MachineVerb::Note);
+    Ok(Command::new(place, caller, text, verb, When::new(request.validate_only, request.if_revision)))
+}
+
 /// A drain.
 pub(crate) fn drain(request: &pb::DrainRequest, caller: Caller) -> Result<Command, RpcError> {
     let mut p = Problems::default();

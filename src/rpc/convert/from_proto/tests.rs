@@ -229,6 +229,24 @@ fn a_cordon_takes_a_resource_or_a_pool_and_what_takes_from_a_holder_needs_a_reas
 }
 
 #[test]
+fn a_note_is_of_a_resource_or_a_machine_and_may_be_empty() {
+    let id = "res_01JDEFG7T1000000000000002A".to_owned();
+    let request = pb::NoteRequest { resource_id: id.clone(), text: "loud\nfan".into(), ..pb::NoteRequest::default() };
+    let command = note(&request, who()).unwrap();
+    assert_eq!(command.target, Target::Resource(id.parse().unwrap()));
+    assert_eq!((&*command.request.reason, command.request.verb), ("loud\nfan", AdminVerb::Note(id.parse().unwrap())));
+    let removed = pb::NoteRequest { machine: "linux/b-1".into(), validate_only: true, ..pb::NoteRequest::default() };
+    let command = note(&removed, who()).unwrap();
+    assert!(command.validate_only && command.request.reason.is_empty(), "{command:?}");
+    let long = pb::NoteRequest { text: "x".repeat(4097), ..request.clone() };
+    assert!(problems(note(&long, who()))[0].starts_with("text: "));
+    let control = pb::NoteRequest { text: "a\u{1b}[2Jb".into(), ..request.clone() };
+    assert!(problems(note(&control, who()))[0].starts_with("text: "));
+    let both = pb::NoteRequest { machine: "b-1".into(), ..request };
+    assert_eq!(problems(note(&both, who())), ["machine: excludes resource_id; name one of them"]);
+}
+
+#[test]
 fn a_page_token_of_the_history_is_of_this_server() {
     let request = |token: &str| pb::EventsRequest { page_token: token.into(), ..pb::EventsRequest::default() };
     for wrong in ["x", "1", "0.1", "1.x", "-1.1", "1.-1", "1.1.1", "1.99999"] {

@@ -97,6 +97,7 @@ fn a_resource_message_has_its_holders_and_no_secrets() {
         evidence: Evidence::default(),
         last_tenant: None,
         held_for: None,
+        note: None,
     };
     let told = resource(&seen(core.clone(), vec![Arc::new(testing::active(7, 1))]), &Scope::All, Reading::default());
     assert_eq!(told.state(), pb::ResourceState::Suspect);
@@ -234,7 +235,7 @@ fn every_key_of_an_adapter_survives_and_no_credential_does() {
     let told = access(&texts);
     assert_eq!(told.pairs().into_keys().collect::<Vec<_>>(), wanted);
     let more = [key::CHANGED, "commit.lib", key::DEPTH, key::SPARSE, key::WARMTH];
-    assert_eq!(told.more.keys().map(String::as_str).collect::<std::collections::BTreeSet<_>>(), more.into());
+    assert_eq!(told.more.keys().map(String::as_str).collect::<BTreeSet<_>>(), more.into());
     assert!(!format!("{told:?}").contains("s3cr3t"));
     let credentials = credentials(wharfinger_adapter::Credentials::private_key("s3cr3t".into()));
     assert_eq!(credentials.private_key, "s3cr3t");
