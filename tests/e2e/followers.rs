@@ -225,12 +225,18 @@ fn a_call_that_was_forwarded_to_a_leader_that_hangs_fails_with_unavailable() {
     let runtime = tokio::runtime::Runtime::new().unwrap();
     let address = farm.servers[(leader + 1) % 3].address.clone();
     // All slots are taken, so the next one waits.
-    let mut held = Vec::new();
+    let lease = |wait: &str| {
+        let all = farm.servers[leader].json(&["lease", "--pool", "hosts", "--ttl", "1h", "--wait", wait]);
+        let (id, state) = (&all["lease"]["id"], &all["lease"]["state"]);
+        (id.as_str().unwrap().to_string(), state.as_str().unwrap().to_string())
+    };
+    let (first, state) = lease("60s");
+    assert_eq!(state, "ACTIVE");
+    let mut held = vec![first];
+    // The host is there: a lease waits in line only if no slot is left.
     loop {
-        let lease =
-            farm.servers[leader].json(&["lease", "--pool", "hosts", "--ttl", "1h", "--wait", "1s"])["lease"].clone();
-        let id = lease["id"].as_str().unwrap().to_string();
-        if lease["state"] != "ACTIVE" {
+        let (id, state) = lease("1s");
+        if state == "QUEUED" {
             assert!(farm.servers[leader].cli(&["release", &id]).status.success());
             break;
         }
