@@ -115,6 +115,9 @@ fn attributes(rng: &mut Rng) -> Vec<u8> {
     for _ in 0..1 + rng.below(4) {
         writeln!(text, "{} {}", rng.pick(PATTERNS), rng.pick(ATTRIBUTES)).unwrap();
     }
+    if rng.one_in(6) {
+        text.insert(0, '\u{feff}');
+    }
     if rng.one_in(6) { text.replace('\n', "\r\n").into_bytes() } else { text.into_bytes() }
 }
 
@@ -175,6 +178,8 @@ const MANGLES: &[&str] = &[
     "git rm -q --cached \"$1\"",
     "git add --renormalize . && git commit -qm normal",
     "mkdir -p \"../beside\"; : >../beside/file; mkdir -p junk; : >junk/file; : >dir.o",
+    "git init -q dir; echo 'gitdir: x' >dir/deep/.git",
+    "chmod 2775 dir; chmod 700 dir/deep other",
     "git stash -q; git gc -q --prune=now",
     "true",
 ];

@@ -152,3 +152,29 @@ async fn a_large_file_that_is_right_stays() {
     world.prepare(&[("branch", "large")]).await.unwrap();
     assert_eq!(right(&inode(&world)), right(&before));
 }
+
+/// Git reads attributes that begin with a mark of the byte order in two ways: in the index the mark is a part of the first pattern,
+/// in the tree it is none. A new clone is written by the first, and the second hides the line ends of a file.
+#[tokio::test]
+async fn attributes_that_begin_with_a_mark_give_what_a_new_clone_has() {
+    let world = World::new(Clean::Clean).await;
+    let text = |line: &[u8]| {
+        Files::from([
+            (".gitattributes".into(), (0o100_644, line.to_vec())),
+            ("a.txt".into(), (0o100_644, b"one\ntwo\n".to_vec())),
+        ])
+    };
+    let origin = world.origin.dir.join("origin.git");
+    import(&origin, &[text(b"*.txt eol=crlf\n"), text(b"*.none text\n"), text(b"\xef\xbb\xbf*.txt eol=crlf\n")]);
+    let fresh = world.origin.dir.join("fresh");
+    for name in ["c0", "c2", "c0", "c2", "c2"] {
+        let work = world.work(&[("branch", name)]);
+        let prepared = world.prepare_for(work.clone()).await.unwrap_or_else(|failure| panic!("{name}: {failure:?}"));
+        clone(&origin, &prepared.access[access::COMMIT], &fresh);
+        assert_eq!(of_tree(&world.tree()), of_tree(&fresh), "{name}");
+        if name == "c2" {
+            world.spoil("sed -i 's/$/\\r/' a.txt");
+        }
+        world.clean(work).await.unwrap_or_else(|failure| panic!("{name}: {failure:?}"));
+    }
+}

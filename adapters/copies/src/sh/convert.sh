@@ -12,6 +12,10 @@
 find_attributes() {
   converts=no
   [ -z "$(g ls-files -- .gitattributes '*/.gitattributes')" ] || converts=yes
+  # Git takes a mark of the byte order at the beginning for no part of a file in the tree, and for a part of one in the index.
+  if [ $converts = yes ] && g grep --cached -a -q -F -e "$(printf '\357\273\277')" -- .gitattributes '*/.gitattributes' 2>/dev/null; then
+    converts=all
+  fi
   [ -z "$1" ] || [ -z "$(g ls-files -o -- .gitattributes '*/.gitattributes' | sed -n 1p)" ] || converts=all
 }
 

@@ -74,14 +74,45 @@ X
   if [ "${d%% *}" = "$digest" ] && [ "$b" = "$boot" ] && [ "$c" = "$cone" ]; then known=yes; fi
 fi
 
-# Unlocks all directories, and finds what git does not see at all: pipes, sockets, devices.
-odd=$(find . -path ./.git -prune -o -type d \( -perm -700 -o -exec chmod u+rwx {} \; -o -print \) \
-  -o -type f -o -type l -o -print 2>/dev/null | {
+# Unlocks all directories, and finds what git does not see at all: pipes, sockets, devices, and repositories, which go to another
+# list.
+rm -rf -- "$M/hidden" "$M/tracked"
+# shellcheck disable=SC2016
+odd=$(find . -path ./.git -prune -o -name .git -prune -exec sh -c 'printf "%s\0" "$@" >&3' sh {} + -o -type d \( -perm -700 -o -exec chmod u+rwx {} \; -o -print \) \
+  -o -type f -o -type l -o -print 2>/dev/null 3>"$M/hidden" | {
   IFS= read -r line || :
   printf '%s' "$line"
   # So that find unlocks all.
   while IFS= read -r line; do :; done
 })
+
+# Passes the directories on standard input in which the index has files. They are lines, with NUL for a line end in a name.
+with_files() {
+  g ls-files -z | tr '\0\n' '\n\0' | sed -n ':up
+s|/[^/]*$||
+tprint
+d
+:print
+p
+bup' | sort -u >"$M/tracked"
+  sort -u | sort - "$M/tracked" | uniq -d
+  rm -f -- "$M/tracked"
+}
+
+# Removes repositories in directories of the commit: git cleans no name .git in a directory that has files of the index. Those in
+# other directories are left to git, which knows what the pool keeps. It looks again, so as not to go through a new link.
+unhide() {
+  find . -path ./.git -prune -o -name .git -prune -print0 2>/dev/null | tr '\0\n' '\n\0' | sed 's|^\./||; s|/\.git$||' |
+    with_files | sed 's|^|./|; s|$|/.git|' | tr '\0\n' '\n\0' >"$M/hidden"
+  [ -s "$M/hidden" ] || return 0
+  # shellcheck disable=SC2016
+  e=$(xargs -0 sh -c '
+    find "$@" -type d ! -perm -700 -exec chmod u+rwx {} \; 2>/dev/null
+    rm -rf -- "$@" 2>/dev/null || {
+      chattr -R -f -i -a -- "$@"
+      rm -rf -- "$@"
+    }' sh <"$M/hidden" 2>&1) || say CANNOT_REMOVE "$e"
+}
 
 # Ends, since git cannot write the files of the commit for the reason $1. In an empty tree, from true objects and with room enough,
 # that is the commit's fault. Without room, in bytes or in inodes, it is the host's.
@@ -117,6 +148,7 @@ no_checkout() {
 sweep() {
   out='=0'
   [ "$policy" = clean ] || return 0
+  [ ! -s "$M/hidden" ] || unhide
   if [ -n "$odd" ]; then
     find . -path ./.git -prune -o ! -type f ! -type d ! -type l -exec rm -f -- {} + 2>/dev/null
   fi
@@ -228,6 +260,13 @@ if [ -z "$known" ]; then
     { cat "$M/odd" && g ls-files -z | tr '\0\n' '\n\0'; } | sort | uniq -d | sed 's|^|./|' | tr '\0\n' '\n\0' >"$M/names"
     remove_odd <"$M/names"
     rm -f -- "$M/names"
+  fi
+  rm -f -- "$M/odd"
+  # Directories have the mode that git makes them with. Those that the commit does not have keep theirs.
+  if [ -g "$D" ]; then dirs=2755 special=u-s,g+s,o-t; else dirs=755 special=ug-s,o-t; fi
+  find . -path ./.git -prune -o -type d ! -perm $dirs -print0 2>/dev/null | tr '\0\n' '\n\0' | sed 's|^\./||' >"$M/odd"
+  if [ -s "$M/odd" ]; then
+    with_files <"$M/odd" | sed 's|^|./|' | tr '\0\n' '\n\0' | xargs -0 chmod "u=rwx,go=rx,$special" -- . 2>/dev/null
   fi
   rm -f -- "$M/odd"
   # Times of the future would make build systems run again for ever, or never.

@@ -209,10 +209,8 @@ impl World {
         sh(export.path(), &format!("git -c tar.umask=022 --git-dir='{}' archive {id} | tar x", self.origin.url()));
         let skip: String = kept.iter().map(|name| format!(" --exclude='{name}'")).collect();
         sh(export.path(), &format!("diff -r --no-dereference --exclude=.git{skip} . '{}'", self.tree().display()));
-        let modes = format!(
-            "find . -name .git -prune -o \\( -type f -o -type l \\) -printf '%y %m %p\\n' {} | sort",
-            grep_out(kept)
-        );
+        let modes =
+            format!("find . -mindepth 1 -path ./.git -prune -o -printf '%y %m %p\\n' {} | sort", grep_out(kept));
         assert_eq!(sh(&self.tree(), &modes), sh(export.path(), &modes));
         assert_eq!(self.spoil("git rev-parse HEAD"), id);
         if kept.is_empty() {

@@ -217,6 +217,12 @@ line'",
         Mended,
     ),
     (
+        "nested repository in a directory of the commit",
+        "git init -q src; chmod 500 src/.git/hooks; echo 'gitdir: /none' >src/deep/.git",
+        Mended,
+    ),
+    ("modes of directories", "chmod 2777 src; chmod 1700 src/deep; chmod 777 .", Mended),
+    (
         "nested repository in a file's place",
         "git init -q old.txt; (cd old.txt; echo x >x; git add x; git commit -qm x)",
         Mended,
