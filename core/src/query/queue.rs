@@ -5,8 +5,8 @@
 use crate::Core;
 use crate::policy::turn::Share;
 use crate::query::start::{LikelyStart, NoStart};
-use crate::state::lane::Lane;
-use crate::state::queue::{Class, Party, Place, Stand, Waiter};
+use crate::state::lane::{Lane, Waiter};
+use crate::state::queue::{Class, Party, Place, Stand};
 use crate::state::want::{ClassKey, Want};
 use crate::{Lease, LeaseId, Scope, Timestamp};
 use alloc::collections::btree_map::Range;

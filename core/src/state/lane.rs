@@ -1,12 +1,22 @@
 //! The requests of one party and one priority in a class, by age. A rank is found without a walk over all that are older.
 
-use crate::state::queue::Waiter;
+use crate::{LeaseId, Timestamp};
 use alloc::collections::BTreeMap;
 use alloc::collections::btree_map::{Iter, Keys, Range, Values};
+use alloc::vec::Vec;
 use core::ops::RangeBounds;
 
 /// Ages that share a counter. A rank adds counters up, and walks over the requests of one block at most.
 const BLOCK: u64 = 512;
+
+/// One request in the queue.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct Waiter {
+    /// Its leases that are in the queue, in the order of the class's wants.
+    pub(crate) leases: Vec<LeaseId>,
+    /// Since when it waits.
+    pub(crate) since: Timestamp,
+}
 
 /// See the module.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -111,8 +121,6 @@ impl Lane {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::Timestamp;
-    use alloc::vec::Vec;
 
     #[test]
     fn ranks_are_those_of_a_walk() {

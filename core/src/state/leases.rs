@@ -1,7 +1,8 @@
 //! Transitions of the queue, of groups, and of what is known of a lease beside its row.
 
+use crate::state::lane::Waiter;
 use crate::state::learned::{Begun, took};
-use crate::state::queue::{Place, Waiter};
+use crate::state::queue::Place;
 use crate::state::tables::LeaseEntry;
 use crate::state::timers::NEVER;
 use crate::state::want::ClassKey;

@@ -1,7 +1,7 @@
 //! The queue: classes of requests that want the same, each with a lane for each tenant and priority. Within a lane age
 //! decides; between lanes see `policy/fair.rs`. A request that goes back to the queue keeps its place.
 
-use crate::state::lane::Lane;
+use crate::state::lane::{Lane, Waiter};
 use crate::state::numbered::Numbered;
 use crate::state::reach::{ReachId, Reaches};
 use crate::state::want::{ClassId, ClassKey};
@@ -17,15 +17,6 @@ pub(crate) type Place = (Reverse<i32>, u64);
 
 /// A party in the queue: a tenant, or `None` for the broker itself, whose working copies wait for hosts.
 pub(crate) type Party = Option<Arc<str>>;
-
-/// One request in the queue.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub(crate) struct Waiter {
-    /// Its leases that are in the queue, in the order of the class's wants.
-    pub(crate) leases: Vec<LeaseId>,
-    /// Since when it waits.
-    pub(crate) since: Timestamp,
-}
 
 #[derive(Clone, Debug)]
 pub(crate) struct Class {
