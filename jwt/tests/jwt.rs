@@ -36,7 +36,7 @@ fn a_token_of_the_issuer_is_taken_and_shows_its_claims() {
     assert_eq!(verified.attributes.get("jti"), None, "only claims that the settings name");
     let granted = settings().judge(&verified.attributes).unwrap();
     assert_eq!((&*granted.principal, &*granted.tenant), ("jwt:github/repository/1296269/run/777/1", "web"));
-    assert_eq!(granted.roles, [Arc::from("agent")]);
+    assert_eq!(*granted.roles, [Arc::from("agent")]);
     // Another token of the same run is the same caller; a second attempt of it is another.
     let again = with(&claims(), &json!({ "jti": "x", "iat": now() - 5, "exp": now() + 200 }));
     let again = verify(&RSA.token(&again)).unwrap();
