@@ -204,7 +204,7 @@ fn wanted(access: Access) -> String {
 }
 
 /// The program by which a call is made. A program of this process names itself, and so does the server that forwards a call. Of all
-/// others only the command line is known, by a header that anyone may send.
+/// others only the command line is known, by a header that every client may send.
 fn program(request: &Request<Body>, is_vouched: bool) -> Program {
     let inside = request.extensions().get::<Program>().copied();
     let forwarded = || one(request.headers(), PROGRAM).and_then(Program::parse).filter(|_| is_vouched);
